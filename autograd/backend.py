@@ -1,0 +1,127 @@
+"""Array libraries: which one an array belongs to, and how arrays move between them.
+
+Nothing here imports CuPy or any other array library: a library is found through the class of an array it made, so it
+is already loaded when it is needed. NumPy is the exception, being the home of Python numbers. A library serves if it
+follows the Python array API standard, as NumPy 2, CuPy 14 and array-api-strict do.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+HOST_SCALARS: set[type] = {bool, int, float, complex, *np.sctypeDict.values()}
+"""Classes of numbers that any array library accepts beside its own arrays."""
+
+_namespaces: dict[type, ModuleType] = dict.fromkeys(HOST_SCALARS | {np.ndarray}, np)
+
+
+def namespace(cls: type) -> ModuleType:
+    """The array library that an array class belongs to: its functions under the array API's names."""
+    found = _namespaces.get(cls)
+    if found is None:
+        home = sys.modules.get(cls.__module__.partition(".")[0])
+        if home is None or not hasattr(home, "permute_dims"):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__} is not an array of a library that follows the array API standard "
+                "(NumPy 2 or CuPy 14, for example); convert it first, with numpy.asarray(...) or numpy.from_dlpack(...)"
+            )
+        found = _namespaces[cls] = home
+    return found
+
+
+def xp(array: Any) -> ModuleType:
+    """The array library of one array (or number)."""
+    cls = type(array)
+    return _namespaces.get(cls) or namespace(cls)
+
+
+def special(array: Any) -> ModuleType | None:
+    """SciPy's special functions for the array's library, or None where it has none."""
+    library = xp(array).__name__
+    if library == "numpy":
+        return importlib.import_module("scipy.special")
+    if library == "cupy":
+        return importlib.import_module("cupyx.scipy.special")
+    return None
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is an array of some library (a NumPy scalar counts: it is NumPy's array of no axes)."""
+    return isinstance(value, (np.ndarray, np.generic)) or (
+        hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(sys.modules.get(type(value).__module__.partition(".")[0]), "permute_dims")
+    )
+
+
+def asarray(value: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+    """``value`` as an array of the library it belongs to; Python numbers and sequences become NumPy arrays.
+
+    NumPy arrays without axes come back as NumPy scalars: they cannot be changed in place and compute five times faster.
+    Objects, strings and dates are refused with a TypeError.
+    """
+    if is_array(value) and not isinstance(value, (np.ndarray, np.generic)):
+        return xp(value).asarray(value, dtype=dtype, copy=copy)
+    try:
+        array = np.array(value, dtype=dtype, copy=copy)
+    except ValueError as error:
+        raise ValueError(f"this {type(value).__name__} does not make an array: {error}") from None
+    if array.dtype.kind not in "biufcV" or (array.dtype.kind == "V" and array.dtype.names is not None):
+        raise TypeError(f"an array of numbers is needed, not one of dtype {array.dtype}")
+    return array[()] if array.ndim == 0 else array
+
+
+def freeze(array: Any) -> Any:
+    """Make an array read-only where its library can (NumPy); returns it."""
+    if type(array) is np.ndarray:
+        array.flags.writeable = False
+    return array
+
+
+def device_of(array: Any) -> str:
+    """Where an array lives: "cpu", "cuda:0", or what its library calls the place."""
+    library = xp(array).__name__
+    if library == "numpy":
+        return "cpu"
+    return f"cuda:{array.device.id}" if library == "cupy" else str(array.device)
+
+
+def to_device(array: Any, device: str) -> Any:
+    """The array on ``device``: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy). Copies only if it has to move."""
+    kind, _, index = str(device).partition(":")
+    if kind == "cpu":
+        if xp(array) is np:
+            return array
+        return array.get() if xp(array).__name__ == "cupy" else np.from_dlpack(xp(array).from_dlpack(array, device=None))
+    if kind == "cuda":
+        cupy = _cupy()
+        with cupy.cuda.Device(int(index or 0)):
+            return cupy.asarray(array)
+    raise ValueError(f'device {device!r} is not known; write "cpu", "cuda" or "cuda:N"')
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError('device "cuda" needs CuPy; install it with: pip install "hammer-grad[cuda]"') from None
+    if not cupy.cuda.is_available():
+        raise RuntimeError('device "cuda": CuPy is installed but finds no usable GPU; check the driver, or use device "cpu"')
+    return cupy
+
+
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype, of any library, is complex."""
+    return "complex" in str(dtype)
+
+
+def is_inexact(dtype: Any) -> bool:
+    """Whether a dtype, of any library, is a floating-point or complex one: only such values have gradients."""
+    name = str(dtype)
+    return "float" in name or "complex" in name
+
+
+def scalar(array: Any) -> Any:
+    """NumPy arrays without axes as NumPy scalars; anything else as it is."""
+    return array[()] if type(array) is np.ndarray and array.ndim == 0 else array

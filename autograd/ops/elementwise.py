@@ -1,0 +1,315 @@
+"""Rows that act on each element: arithmetic, comparisons, functions of one variable, activations.
+
+Conventions where a derivative does not exist, chosen so that no NaN arises and documented with the function:
+``sqrt``, ``abs``, ``hypot``, ``atan2`` have derivative 0 at their singular point 0; ``power`` has derivative 0 with
+respect to the base where the exponent is 0, and with respect to the exponent where the base is 0; ``relu``,
+``leaky_relu`` and ``elu`` take the derivative from the left at 0; ``maximum`` and ``minimum`` share it equally at ties;
+``clip`` passes it on both bounds. Poles keep their infinity: ``log(x)`` has derivative inf at 0.
+
+Costs in FLOPs per element count an addition, multiplication or comparison 1, a division or square root 4, and a
+transcendental function 10, which is about what vectorised implementations spend.
+"""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..backend import xp
+from ..shapes import compared, same, same_bool, same_float, same_real, stretched, stretched_float
+from ..table import Domain, op
+
+__all__ = [
+    "add", "subtract", "multiply", "divide", "negative", "positive", "square", "reciprocal", "floor_divide", "remainder",
+    "power", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
+    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "isnan", "isinf",
+    "isfinite", "sign", "floor", "ceil", "round", "trunc", "where", "maximum", "minimum", "clip", "sqrt", "rsqrt", "exp",
+    "expm1", "log", "log1p", "log2", "log10", "logaddexp", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+    "tanh", "asinh", "acosh", "atanh", "atan2", "hypot", "abs", "real", "imag", "conj", "erf", "sigmoid", "softplus",
+    "relu", "leaky_relu", "elu", "silu", "gelu", "dropout_mask",
+]  # fmt: skip
+
+POSITIVE = Domain(0.2, 3.0)
+INSIDE = Domain(-0.9, 0.9)
+NOT_ZERO = Domain(avoid=(0.0,))
+ANGLES = Domain(-1.2, 1.2)
+COUNTS = Domain(-5, 5, kind="int")
+BOOLS = Domain(kind="bool")
+ROOT, FUNCTION = 4, 10  # FLOPs of a square root or division, and of a transcendental function
+
+# ---- arithmetic ----
+
+add = op("add", operator.add, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: g, doc="x + y.")
+subtract = op("subtract", operator.sub, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: -g, doc="x - y.")
+multiply = op("multiply", operator.mul, stretched, lambda g, _z, _x, y: g * y, lambda g, _z, x, _y: g * x, doc="x · y.")
+divide = op(
+    "divide", operator.truediv, stretched_float,
+    lambda g, _z, _x, y: g / y,
+    lambda g, z, _x, y: -(g * z / y),
+    domain=(Domain(), NOT_ZERO), flops=ROOT, doc="x / y.",
+)  # fmt: skip
+negative = op("negative", operator.neg, same, lambda g, _y, _x: -g, doc="-x.")
+positive = op("positive", operator.pos, same, lambda g, _y, _x: g, doc="+x.")
+square = op("square", "square", same, lambda g, _y, x: g * x * 2.0, doc="x².")
+reciprocal = op("reciprocal", lambda x: 1.0 / x, same_float, lambda g, y, _x: -(g * y * y), domain=NOT_ZERO, flops=ROOT, doc="1 / x.")
+floor_divide = op("floor_divide", operator.floordiv, stretched, None, None, domain=(Domain(), NOT_ZERO), complex=False, doc="floor(x / y); a constant to the gradient.")
+remainder = op(
+    "remainder", operator.mod, stretched,
+    lambda g, _z, _x, _y: g,
+    lambda g, _z, x, y: -(g * floor_divide(x, y)),
+    domain=(Domain(0.3, 0.9), Domain(1.1, 3.0)), flops=ROOT, complex=False, doc="x mod y, with the sign of y.",
+)  # fmt: skip
+
+
+def _power_base(g: Any, _z: Any, x: Any, y: Any) -> Any:
+    if isinstance(y, (int, float, complex)):
+        return g * 0.0 if y == 0 else g if y == 1 else g * (y * x ** (y - 1))
+    return g * (y * x ** where(equal(y, 0), 1, y - 1))
+
+
+power = op(
+    "power", operator.pow, stretched, _power_base,
+    lambda g, z, x, _y: g * z * log(where(equal(x, 0), 1.0, x)),
+    domain=(POSITIVE, Domain()), flops=FUNCTION,
+    doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
+)  # fmt: skip
+
+# ---- comparison and logic: constants to the gradient ----
+
+equal = op("equal", operator.eq, compared, None, None, doc="x == y.")
+not_equal = op("not_equal", operator.ne, compared, None, None, doc="x != y.")
+less = op("less", operator.lt, compared, None, None, complex=False, doc="x < y.")
+less_equal = op("less_equal", operator.le, compared, None, None, complex=False, doc="x <= y.")
+greater = op("greater", operator.gt, compared, None, None, complex=False, doc="x > y.")
+greater_equal = op("greater_equal", operator.ge, compared, None, None, complex=False, doc="x >= y.")
+logical_and = op("logical_and", "logical_and", compared, None, None, domain=BOOLS, doc="x and y, for booleans.")
+logical_or = op("logical_or", "logical_or", compared, None, None, domain=BOOLS, doc="x or y, for booleans.")
+logical_xor = op("logical_xor", "logical_xor", compared, None, None, domain=BOOLS, doc="x or y but not both, for booleans.")
+logical_not = op("logical_not", "logical_not", same_bool, None, domain=BOOLS, doc="not x, for booleans.")
+bitwise_and = op("bitwise_and", operator.and_, stretched, None, None, domain=COUNTS, doc="x & y, for integers and booleans.")
+bitwise_or = op("bitwise_or", operator.or_, stretched, None, None, domain=COUNTS, doc="x | y, for integers and booleans.")
+bitwise_xor = op("bitwise_xor", operator.xor, stretched, None, None, domain=COUNTS, doc="x ^ y, for integers and booleans.")
+bitwise_invert = op("bitwise_invert", operator.invert, same, None, domain=COUNTS, doc="~x, for integers and booleans.")
+isnan = op("isnan", "isnan", same_bool, None, doc="Where x is NaN.")
+isinf = op("isinf", "isinf", same_bool, None, doc="Where x is infinite.")
+isfinite = op("isfinite", "isfinite", same_bool, None, doc="Where x is neither NaN nor infinite.")
+sign = op("sign", "sign", same, None, domain=NOT_ZERO, complex=False, doc="-1, 0 or 1; a constant to the gradient.")
+floor = op("floor", "floor", same, None, complex=False, doc="The integer below; a constant to the gradient.")
+ceil = op("ceil", "ceil", same, None, complex=False, doc="The integer above; a constant to the gradient.")
+round = op("round", "round", same, None, complex=False, doc="The nearest integer, ties to even; a constant to the gradient.")
+trunc = op("trunc", "trunc", same, None, complex=False, doc="The integer towards 0; a constant to the gradient.")
+
+# ---- choice ----
+
+where = op(
+    "where", lambda c, x, y: backend.scalar(xp(c).where(c, x, y)),
+    lambda c, x, y: (stretched(c, x, y)[0], stretched(x, y)[1]),
+    None,
+    lambda g, _z, c, _x, _y: where(c, g, 0.0),
+    lambda g, _z, c, _x, _y: where(c, 0.0, g),
+    domain=(BOOLS, Domain(), Domain()), doc="x where the condition c is true, y elsewhere.",
+)  # fmt: skip
+maximum = op(
+    "maximum", "maximum", stretched,
+    lambda g, _z, x, y: where(greater(x, y), g, where(equal(x, y), 0.5 * g, 0.0)),
+    lambda g, _z, x, y: where(greater(y, x), g, where(equal(x, y), 0.5 * g, 0.0)),
+    complex=False, doc="The larger of x and y; at ties each has half of the derivative.",
+)  # fmt: skip
+minimum = op(
+    "minimum", "minimum", stretched,
+    lambda g, _z, x, y: where(less(x, y), g, where(equal(x, y), 0.5 * g, 0.0)),
+    lambda g, _z, x, y: where(less(y, x), g, where(equal(x, y), 0.5 * g, 0.0)),
+    complex=False, doc="The smaller of x and y; at ties each has half of the derivative.",
+)  # fmt: skip
+
+
+def _clip(x: Any, *, low: float | None = None, high: float | None = None) -> Any:
+    return backend.scalar(xp(x).clip(x, low, high))
+
+
+def _clipped(g: Any, _y: Any, x: Any, low: float | None, high: float | None) -> Any:
+    if low is not None:
+        g = where(greater_equal(x, low), g, 0.0)
+    return g if high is None else where(less_equal(x, high), g, 0.0)
+
+
+clip = op("clip", _clip, lambda x, **_: same(x), _clipped, domain=Domain(avoid=(-1.0, 1.0)), complex=False, doc="x limited to [low, high] (numbers or None).")
+
+# ---- roots, exponentials and logarithms ----
+
+sqrt = op(
+    "sqrt", "sqrt", same_float, lambda g, y, _x: 0.5 * g / where(equal(y, 0), math.inf, y),
+    domain=POSITIVE, flops=ROOT, doc="The square root; its derivative at 0 is taken as 0.",
+)  # fmt: skip
+rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_float, lambda g, y, _x: -0.5 * (g * y * y * y), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
+exp = op("exp", "exp", same_float, lambda g, y, _x: g * y, flops=FUNCTION, doc="eˣ.")
+expm1 = op("expm1", "expm1", same_float, lambda g, y, _x: g * (y + 1.0), flops=FUNCTION, doc="eˣ - 1, accurate near 0.")
+log = op("log", "log", same_float, lambda g, _y, x: g / x, domain=POSITIVE, flops=FUNCTION, doc="The natural logarithm.")
+log1p = op("log1p", "log1p", same_float, lambda g, _y, x: g / (x + 1.0), domain=Domain(-0.8, 3.0), flops=FUNCTION, doc="log(1 + x), accurate near 0.")
+log2 = op("log2", "log2", same_float, lambda g, _y, x: g / (x * math.log(2.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 2.")
+log10 = op("log10", "log10", same_float, lambda g, _y, x: g / (x * math.log(10.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 10.")
+logaddexp = op(
+    "logaddexp", "logaddexp", stretched_float,
+    lambda g, z, x, _y: g * exp(x - z),
+    lambda g, z, _x, y: g * exp(y - z),
+    flops=2 * FUNCTION, complex=False, doc="log(eˣ + eʸ), without overflow.",
+)  # fmt: skip
+
+# ---- trigonometric and hyperbolic functions ----
+
+sin = op("sin", "sin", same_float, lambda g, _y, x: g * cos(x), flops=FUNCTION, doc="The sine (radians).")
+cos = op("cos", "cos", same_float, lambda g, _y, x: -(g * sin(x)), flops=FUNCTION, doc="The cosine (radians).")
+tan = op("tan", "tan", same_float, lambda g, y, _x: g * (y * y + 1.0), domain=ANGLES, flops=FUNCTION, doc="The tangent (radians).")
+asin = op("asin", "asin", same_float, lambda g, _y, x: g * rsqrt(1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse sine.")
+acos = op("acos", "acos", same_float, lambda g, _y, x: -(g * rsqrt(1.0 - x * x)), domain=INSIDE, flops=FUNCTION, doc="The inverse cosine.")
+atan = op("atan", "atan", same_float, lambda g, _y, x: g / (x * x + 1.0), flops=FUNCTION, domain=INSIDE, doc="The inverse tangent.")
+sinh = op("sinh", "sinh", same_float, lambda g, _y, x: g * cosh(x), flops=FUNCTION, doc="The hyperbolic sine.")
+cosh = op("cosh", "cosh", same_float, lambda g, _y, x: g * sinh(x), flops=FUNCTION, doc="The hyperbolic cosine.")
+tanh = op("tanh", "tanh", same_float, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, doc="The hyperbolic tangent.")
+asinh = op("asinh", "asinh", same_float, lambda g, _y, x: g * rsqrt(x * x + 1.0), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic sine.")
+acosh = op("acosh", "acosh", same_float, lambda g, _y, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0), domain=Domain(1.2, 4.0), flops=FUNCTION, doc="The inverse hyperbolic cosine.")
+atanh = op("atanh", "atanh", same_float, lambda g, _y, x: g / (1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
+atan2 = op(
+    "atan2", "atan2", stretched_float,
+    lambda g, _z, x, y: g * y / _not_zero(x * x + y * y),
+    lambda g, _z, x, y: -(g * x / _not_zero(x * x + y * y)),
+    domain=(Domain(), NOT_ZERO), flops=FUNCTION, complex=False,
+    doc="The angle of the point with ordinate x and abscissa y; derivatives are 0 at the origin.",
+)  # fmt: skip
+hypot = op(
+    "hypot", "hypot", stretched_float,
+    lambda g, z, x, _y: g * x / _not_zero(z),
+    lambda g, z, _x, y: g * y / _not_zero(z),
+    domain=(Domain(), NOT_ZERO), flops=2 + ROOT, complex=False, doc="√(x² + y²), without overflow; derivatives are 0 at the origin.",
+)  # fmt: skip
+
+
+def _not_zero(x: Any) -> Any:
+    return where(equal(x, 0), 1.0, x)
+
+
+# ---- complex numbers ----
+
+
+def _if_complex(name: str) -> Any:
+    return lambda x: getattr(xp(x), name)(x) if backend.is_complex(getattr(x, "dtype", type(x).__name__)) else x
+
+
+def _imag(x: Any) -> Any:
+    return xp(x).imag(x) if backend.is_complex(x.dtype) else x * 0
+
+
+abs = op(
+    "abs", operator.abs, same_real,
+    lambda g, y, x: g * (conj(x) / _not_zero(y) if backend.is_complex(x.dtype) else sign(x)),
+    domain=NOT_ZERO, doc="The magnitude; its derivative at 0 is 0.",
+)  # fmt: skip
+real = op("real", _if_complex("real"), same_real, lambda g, _y, _x: g, doc="The real part.")
+imag = op("imag", _imag, same_real, lambda g, _y, _x: g * -1j if backend.is_complex(_x.dtype) else g * 0.0, doc="The imaginary part.")
+conj = op("conj", _if_complex("conj"), same, lambda g, _y, _x: conj(g), doc="The complex conjugate.")
+
+# ---- activations and the error function ----
+
+
+def _sigmoid(x: Any) -> Any:
+    library = xp(x)
+    e = library.exp(-abs(x))  # never overflows, and keeps the relative accuracy of small values
+    return backend.scalar(library.where(x >= 0, 1.0, e)) / (1.0 + e)
+
+
+def _erf(x: Any) -> Any:
+    special = backend.special(x)
+    if special is not None:
+        return special.erf(x)
+    # erf(x) = 2/√π e^{-x²} Σ 2ⁿ x^{2n+1} / (2n+1)!! (Abramowitz & Stegun 7.1.6): every term is positive
+    library = xp(x)
+    z = library.clip(x, -6.0, 6.0)  # erf is ±1 to the last bit from there on
+    term = total = z
+    for n in range(1, 130):
+        term = term * (2.0 * z * z / (2 * n + 1))
+        total = total + term
+    return total * library.exp(-z * z) * (2.0 / math.sqrt(math.pi))
+
+
+erf = op("erf", _erf, same_float, lambda g, _y, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
+sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, doc="1 / (1 + e⁻ˣ).")
+softplus = op("softplus", lambda x: xp(x).logaddexp(x, x * 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
+relu = op("relu", lambda x: xp(x).maximum(x, 0), same, lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, doc="max(x, 0); derivative 0 at 0.")
+
+
+def _leaky(x: Any, *, slope: float = 0.01) -> Any:
+    return backend.scalar(xp(x).where(x > 0, x, x * slope))
+
+
+def _elu(x: Any, *, alpha: float = 1.0) -> Any:
+    library = xp(x)
+    return backend.scalar(library.where(x > 0, x, alpha * library.expm1(library.minimum(x, 0.0))))
+
+
+leaky_relu = op(
+    "leaky_relu", _leaky, lambda x, **_: same_float(x),
+    lambda g, _y, x, slope: where(greater(x, 0), g, g * slope),
+    domain=NOT_ZERO, complex=False, doc="x where positive, else slope · x.",
+)  # fmt: skip
+elu = op(
+    "elu", _elu, lambda x, **_: same_float(x),
+    lambda g, _y, x, alpha: where(greater(x, 0), g, g * alpha * exp(minimum(x, 0.0))),
+    domain=NOT_ZERO, flops=FUNCTION, complex=False, doc="x where positive, else alpha · (eˣ - 1) (Clevert et al. 2016).",
+)  # fmt: skip
+silu = op(
+    "silu", lambda x: x * _sigmoid(x), same_float, lambda g, _y, x: _silu_rule(g, x, sigmoid(x)),
+    flops=FUNCTION + ROOT + 1, complex=False, doc="x · sigmoid(x).",
+)  # fmt: skip
+
+
+def _silu_rule(g: Any, x: Any, s: Any) -> Any:
+    return g * (s * (1.0 + x * (1.0 - s)))
+
+
+_SQRT_HALF, _SQRT_2_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
+
+
+def _gelu(x: Any, *, approximate: str = "none") -> Any:
+    if approximate == "tanh":
+        return 0.5 * x * (1.0 + xp(x).tanh(_SQRT_2_PI * (x + 0.044715 * x * x * x)))
+    if approximate == "none":
+        return 0.5 * x * (1.0 + _erf(x * _SQRT_HALF))
+    raise ValueError(f'approximate must be "none" or "tanh", not {approximate!r}')
+
+
+def _gelu_rule(g: Any, _y: Any, x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        t = tanh(_SQRT_2_PI * (x + 0.044715 * x * x * x))
+        return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (_SQRT_2_PI * (1.0 + 0.134145 * x * x)))
+    return g * (0.5 * (1.0 + erf(x * _SQRT_HALF)) + x * exp(-0.5 * (x * x)) * (0.5 * _SQRT_2_PI))
+
+
+gelu = op(
+    "gelu", _gelu, lambda x, **_: same_float(x), _gelu_rule, flops=2 * FUNCTION, complex=False,
+    doc='x · Φ(x) (Hendrycks & Gimpel 2016): exactly, or by tanh with approximate="tanh".',
+)  # fmt: skip
+dropout_mask = op(
+    "dropout_mask", lambda x, mask, *, scale: xp(x).where(mask, x * scale, 0.0), lambda x, mask, **_: stretched(x, mask)[:1] + same(x)[1:],
+    lambda g, _y, _x, mask, scale: dropout_mask(g, mask, scale=scale), None,
+    domain=(Domain(), BOOLS), flops=2, doc="scale · x where the mask is true, else 0: dropout, once the mask is drawn.",
+)  # fmt: skip
+
+UFUNCS = {
+    "add": add, "subtract": subtract, "multiply": multiply, "divide": divide, "negative": negative, "positive": positive,
+    "power": power, "square": square, "reciprocal": reciprocal, "floor_divide": floor_divide,
+    "remainder": remainder, "equal": equal, "not_equal": not_equal, "less": less, "less_equal": less_equal,
+    "greater": greater, "greater_equal": greater_equal, "logical_and": logical_and, "logical_or": logical_or,
+    "logical_xor": logical_xor, "logical_not": logical_not, "bitwise_and": bitwise_and, "bitwise_or": bitwise_or,
+    "bitwise_xor": bitwise_xor, "invert": bitwise_invert, "isnan": isnan, "isinf": isinf, "isfinite": isfinite,
+    "sign": sign, "floor": floor, "ceil": ceil, "rint": round, "trunc": trunc, "maximum": maximum, "minimum": minimum,
+    "sqrt": sqrt, "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "log2": log2, "log10": log10,
+    "logaddexp": logaddexp, "sin": sin, "cos": cos, "tan": tan, "arcsin": asin, "arccos": acos, "arctan": atan,
+    "sinh": sinh, "cosh": cosh, "tanh": tanh, "arcsinh": asinh, "arccosh": acosh, "arctanh": atanh, "arctan2": atan2,
+    "hypot": hypot, "absolute": abs, "fabs": abs, "conjugate": conj, "erf": erf, "expit": sigmoid,
+}  # fmt: skip
+"""Rows by the name of the NumPy (or SciPy) ufunc that they differentiate."""
+
+for _class in (np.float16, np.float32, np.float64, np.complex64, np.complex128):
+    square.row.kernels[_class] = lambda x: x * x

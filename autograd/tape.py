@@ -1,0 +1,309 @@
+"""The tape: what operations leave behind, and the backward pass over it.
+
+A ``Node`` is one recorded operation (or one instruction of a graph, if its values are symbolic). It points at the nodes
+of its inputs and at the raw arrays that the derivative rules read, never at a tensor: there are no reference cycles, and
+memory falls when the last tensor of a graph does. A ``Leaf`` is where gradients end. Nodes are numbered as they are
+made, so creation order is a topological order: nothing recurses, however long the chain.
+
+``BackwardPass`` walks the nodes from newest to oldest. One loop serves first-order gradients (rules run on raw arrays)
+and recorded or symbolic ones (the same rules run on tensors, and record themselves).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .context import current, enable_grad
+
+next_serial = count().__next__
+_by_serial = attrgetter("serial")
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes:
+        row: the op table's row; ``None`` in a leaf, ``PICK`` where one output of several is taken.
+        parents: the nodes of the inputs, ``None`` for those that are not tracked.
+        saved: the output and the inputs for the derivative rules: raw arrays where a rule reads them, else only a
+            stand-in that has their shape and dtype (``None`` for the output).
+        params: the operation's parameters.
+        shape, dtype: of the output (tuples of them for a row with several outputs).
+        serial: the node's number in creation order.
+        hooks: functions called with the gradient when it is complete, or None.
+        source: the line of the caller's source (in anomaly mode only).
+    """
+
+    __slots__ = ("__weakref__", "dtype", "hooks", "params", "parents", "row", "saved", "serial", "shape", "source")
+
+    row: Any
+    parents: tuple
+    saved: tuple
+    params: dict
+    shape: Any
+    dtype: Any
+    serial: int
+    hooks: list[Callable] | None
+    source: str
+
+    def __init__(self, row: Any, parents: tuple, saved: tuple, params: dict, shape: Any, dtype: Any):
+        self.row, self.parents, self.saved, self.params = row, parents, saved, params
+        self.shape, self.dtype, self.serial, self.hooks = shape, dtype, next_serial(), None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def name(self) -> str:
+        return "leaf" if self.row is None else "output" if self.row is PICK else self.row.name
+
+    @property
+    def bytes_retained(self) -> int:
+        """Bytes of the arrays kept for the derivative rules (an array kept by two nodes counts in both)."""
+        return sum(map(_bytes, _arrays(self.saved)))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} #{self.serial} {self.dtype}{self.shape}>"
+
+
+class Leaf(Node):
+    """Where a gradient ends: a variable or a parameter. ``grad`` is its accumulated gradient, a raw array or None.
+
+    ``stale`` is set when the array was changed in place after use: graphs that read it can no longer be differentiated.
+    """
+
+    __slots__ = ("grad", "stale")
+
+    def __init__(self, shape: tuple, dtype: Any):
+        super().__init__(None, (), (), {}, shape, dtype)
+        self.grad: Any = None
+        self.stale = False
+
+
+class Spec:
+    """Shape and dtype of an array that is not kept."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple, dtype: Any):
+        self.shape, self.dtype = shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"Spec({self.shape}, {self.dtype})"
+
+
+class _Pick:
+    """The row of a node that stands for one output of an operation with several; ``params["index"]`` says which."""
+
+    name = "output"
+
+
+PICK = _Pick()
+
+
+def _arrays(values: Iterable) -> Iterable:
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _arrays(value)
+        elif hasattr(value, "size") and hasattr(value, "itemsize" if isinstance(value, np.generic) else "device"):
+            yield value
+
+
+def _bytes(array: Any) -> int:
+    return int(array.size) * np.dtype(str(array.dtype).rpartition(".")[2]).itemsize
+
+
+def ancestors(roots: Iterable[Node]) -> list[Node]:
+    """The nodes that ``roots`` depend on, and themselves, newest first."""
+    order = list(dict.fromkeys(roots))
+    seen = set(order)
+    for node in order:  # the list grows while it is walked
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                order.append(parent)
+    order.sort(key=_by_serial, reverse=True)
+    return order
+
+
+class BackwardPass:
+    """One backward pass, prepared: inspect it (``order``, ``bytes_retained``, ``print(it)``), then ``run()`` it.
+
+    Args:
+        outputs: the tensors to differentiate.
+        inputs: the tensors to differentiate with respect to, tracked ones; None for every leaf.
+        record: whether the pass itself is recorded, so that its results can be differentiated again. Symbolic outputs
+            always are.
+
+    Raises:
+        ValueError: no output is tracked, or a leaf was changed in place after it was used.
+    """
+
+    def __init__(self, outputs: Sequence[Any], inputs: Sequence[Any] | None = None, record: bool = False):
+        self.outputs = tuple(outputs)
+        roots = [t.node for t in self.outputs if t.node is not None]
+        if not roots:
+            raise ValueError(
+                "backward: the output does not depend on anything tracked; make the inputs with requires_grad=True, "
+                "and check that no detach(), no_grad() or integer stands between"
+            )
+        self.symbolic = any(t.raw is None for t in self.outputs)
+        self.record = record or self.symbolic
+        self.order = ancestors(roots)
+        self.wanted: frozenset | None = None
+        if inputs is not None:
+            self._restrict([t.node for t in inputs])
+        for node in self.order:
+            if node.row is None and node.stale:
+                raise ValueError(
+                    f"backward: a leaf of shape {node.shape} was changed in place after this graph had used it; "
+                    "compute the output again, or call backward() before the change"
+                )
+
+    def _restrict(self, wanted: list) -> None:
+        """Leave out every node that does not lead to a wanted one."""
+        self.wanted = frozenset(wanted)
+        needed = set(self.wanted)
+        for node in reversed(self.order):
+            if not needed.isdisjoint(node.parents):
+                needed.add(node)
+        self.order = [node for node in self.order if node in needed]
+
+    @property
+    def bytes_retained(self) -> int:
+        """Bytes of all arrays kept for this pass, each counted once."""
+        return sum({id(array): _bytes(array) for node in self.order for array in _arrays(node.saved)}.values())
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        return [node for node in self.order if isinstance(node, Leaf)]
+
+    def __repr__(self) -> str:
+        lines = [f"BackwardPass of {len(self.order)} nodes retaining {self.bytes_retained:,} bytes"]
+        lines += [f"  {node.name:<20}{node.dtype!s:<12}{node.shape!s:<20}{node.bytes_retained:>14,} B" for node in self.order[:40]]
+        return "\n".join(lines + ([f"  … and {len(self.order) - 40} more"] if len(self.order) > 40 else []))
+
+    def run(self, seeds: Sequence[Any] | None = None) -> dict[Node, Any]:
+        """Run it. Returns the gradient of each wanted node that the outputs depend on (of each leaf, if none was named).
+
+        Args:
+            seeds: for each output its cotangent, of the output's shape. None stands for one, for scalar outputs.
+
+        The gradients are raw arrays, or tensors if the pass is recorded; ``.grad`` of leaves is not touched.
+        """
+        grads: dict[Node, Any] = {}
+        for output, seed in zip(self.outputs, seeds if seeds is not None else [None] * len(self.outputs), strict=True):
+            if output.node is not None:
+                seed = self._seed(output, seed)
+                grads[output.node] = grads[output.node] + seed if output.node in grads else seed
+        if not self.record:
+            return self._walk(grads)
+        with enable_grad():
+            return self._walk(grads)
+
+    def _seed(self, output: Any, seed: Any) -> Any:
+        if seed is None:
+            if output.shape != ():
+                raise ValueError(
+                    f"backward: the output has shape {tuple(output.shape)}; pass a gradient of that shape, or reduce the "
+                    "output to a scalar first, with .sum() or .mean()"
+                )
+            seed = output.dtype.type(1) if isinstance(output.raw, np.generic) or output.raw is None else backend.xp(output.raw).ones_like(output.raw)
+        is_tensor = type(seed) is type(output)
+        raw = seed.raw if is_tensor else seed if isinstance(seed, np.generic) else backend.asarray(seed)
+        shape = seed.shape if is_tensor else raw.shape
+        if tuple(shape) != tuple(output.shape):
+            raise ValueError(f"backward: the gradient has shape {tuple(shape)}, the output {tuple(output.shape)}; they must be equal")
+        if not self.record:
+            return raw if raw.dtype == output.dtype else backend.xp(raw).astype(raw, output.dtype)
+        return seed if is_tensor else type(output)._wrap(raw, None)
+
+    def _walk(self, grads: dict[Node, Any]) -> dict[Node, Any]:
+        record, wanted, context = self.record, self.wanted, current()
+        needed = None if wanted is None else set(self.order)
+        tensor = type(self.outputs[0])
+        found: dict[Node, Any] = {}
+        owned: set[Node] = set()  # nodes whose gradient is a fresh sum that nobody else holds
+        for node in self.order:
+            g = grads.pop(node, None)
+            if g is None:
+                continue
+            if node.hooks is not None:
+                g = _run_hooks(node, g)
+            row = node.row
+            if row is None if wanted is None else node in wanted:
+                found[node] = g
+            if row is None:
+                continue
+            parents, saved, params = node.parents, node.saved, node.params
+            if row is PICK:
+                grads.setdefault(parents[0], [None] * len(parents[0].shape))[params["index"]] = g
+                continue
+            if record:
+                saved = _handles(node, tensor)
+            for parent, rule in zip(parents, row.vjps, strict=True):
+                if parent is None or rule is None or (needed is not None and parent not in needed):
+                    continue
+                d = rule(g, *saved, **params) if params else rule(g, *saved)
+                if d.shape != parent.shape or d.dtype != parent.dtype:
+                    d = match(d, parent.shape, parent.dtype)
+                if context is not None:
+                    context.differentiated(node, parent, g, d)
+                if parent not in grads:
+                    grads[parent] = d
+                elif parent in owned:
+                    grads[parent] += d
+                else:
+                    grads[parent] = grads[parent] + d
+                    if not record:
+                        owned.add(parent)
+        return found
+
+
+def match(d: Any, shape: tuple, dtype: Any) -> Any:
+    """Bring a gradient to the shape and dtype of its input: sum over the axes along which the input was broadcast,
+    take the real part where the input is real, and round to the input's precision."""
+    from .ops.layout import astype, real, sum_to
+
+    if d.shape != shape:
+        d = sum_to(d, shape=shape)
+    if d.dtype != dtype:
+        if backend.is_complex(d.dtype) and not backend.is_complex(dtype):
+            d = real(d)
+        d = astype(d, dtype=dtype)
+    return d
+
+
+def _run_hooks(node: Node, g: Any) -> Any:
+    for hook in node.hooks or ():
+        changed = hook(g)
+        if changed is not None:
+            if tuple(changed.shape) != tuple(node.shape):
+                raise ValueError(f"a hook turned a gradient of shape {tuple(node.shape)} into one of shape {tuple(changed.shape)}")
+            g = changed
+    return g
+
+
+def _handles(node: Node, tensor: Any) -> list:
+    """What a node saved, as tensors in their places on the tape, so that the rules are recorded."""
+    out, *inputs = node.saved
+    if isinstance(out, tuple):  # several outputs: each is taken from the node anew
+        out = tuple(
+            tensor._wrap(o, Node(PICK, (node,), (), {"index": i}, s, t))
+            for i, (o, s, t) in enumerate(zip(out, node.shape, node.dtype, strict=True))
+        )
+    else:
+        out = tensor._wrap(out, node)
+    return [out, *(x if type(x) in _NOT_ARRAYS else tensor._wrap(x, p) for x, p in zip(inputs, node.parents, strict=True))]
+
+
+_NOT_ARRAYS = {Node, Leaf, Spec, bool, int, float, complex}
