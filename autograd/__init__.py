@@ -19,7 +19,11 @@ from typing import Any
 __version__ = "0.1.0"
 __distribution__ = "hammer-grad"
 
-_foreign = [f for f in ("wrap_util.py", "differential_operators.py") if os.path.exists(os.path.join(os.path.dirname(__file__), f))]
+_foreign = [
+    f
+    for f in ("wrap_util.py", "differential_operators.py")
+    if os.path.exists(os.path.join(os.path.dirname(__file__), f))
+]
 if _foreign:
     raise ImportError(
         f"the folder of the package 'autograd' also holds files of HIPS autograd ({', '.join(_foreign)}): both distributions "

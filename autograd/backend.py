@@ -51,7 +51,9 @@ def special(array: Any) -> ModuleType | None:
 def is_array(value: Any) -> bool:
     """Whether ``value`` is an array of some library (a NumPy scalar counts: it is NumPy's array of no axes)."""
     return isinstance(value, (np.ndarray, np.generic)) or (
-        hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(sys.modules.get(type(value).__module__.partition(".")[0]), "permute_dims")
+        hasattr(value, "shape")
+        and hasattr(value, "dtype")
+        and hasattr(sys.modules.get(type(value).__module__.partition(".")[0]), "permute_dims")
     )
 
 
@@ -93,7 +95,9 @@ def to_device(array: Any, device: str) -> Any:
     if kind == "cpu":
         if xp(array) is np:
             return array
-        return array.get() if xp(array).__name__ == "cupy" else np.from_dlpack(xp(array).from_dlpack(array, device=None))
+        return (
+            array.get() if xp(array).__name__ == "cupy" else np.from_dlpack(xp(array).from_dlpack(array, device=None))
+        )
     if kind == "cuda":
         cupy = _cupy()
         with cupy.cuda.Device(int(index or 0)):
@@ -107,7 +111,9 @@ def _cupy() -> Any:
     except ImportError:
         raise ImportError('device "cuda" needs CuPy; install it with: pip install "hammer-grad[cuda]"') from None
     if not cupy.cuda.is_available():
-        raise RuntimeError('device "cuda": CuPy is installed but finds no usable GPU; check the driver, or use device "cpu"')
+        raise RuntimeError(
+            'device "cuda": CuPy is installed but finds no usable GPU; check the driver, or use device "cpu"'
+        )
     return cupy
 
 

@@ -73,7 +73,9 @@ class AutogradContext(contextlib.ContextDecorator):
             raise RuntimeError("this context is active already; make another one to enter it again")
         self._outer = outer = current()
         self._token = _current.set(self)
-        base = (True, False, None, None) if outer is None else (outer.recording, outer.anomaly, outer.dtype, outer.device)
+        base = (
+            (True, False, None, None) if outer is None else (outer.recording, outer.anomaly, outer.dtype, outer.device)
+        )
         self.recording, self.anomaly, self.dtype, self.device = (
             inherited if asked is None else asked for asked, inherited in zip(self._asked, base, strict=True)
         )

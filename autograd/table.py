@@ -30,10 +30,8 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .context import current
+from .dispatch import function_of
 from .shapes import shape_of
-from .tape import PICK, Leaf, Node, Spec, next_serial
-from .tensor import DiffTensor
 
 OPS: dict[str, "Row"] = {}
 """Every row by name."""
@@ -106,11 +104,20 @@ class Row:
         found = self._of_arity.get(n)
         if found is None:
             (rule,) = self.vjps
-            found = Row(self.name, self.forward, self.infer, (rule,) * n, self.flops, self.domain, complex=self.complex, params=self.params)
+            found = Row(
+                self.name,
+                self.forward,
+                self.infer,
+                (rule,) * n,
+                self.flops,
+                self.domain,
+                complex=self.complex,
+                params=self.params,
+            )
             keeps_output, keeps_inputs = (_names(rule)[i][0] != "_" for i in (1, 2))
             found.reads = ({*([0] if keeps_output else ()), *(range(1, n + 1) if keeps_inputs else ())},) * n
             found.vjps = tuple(_spread(rule, i) for i in range(n))
-            found.kernels, found.apply = self.kernels, self.apply
+            found.variadic, found.kernels, found.apply = True, self.kernels, self.apply
             self._of_arity[n] = found
         return found
 
@@ -126,10 +133,21 @@ class Row:
 
     def failure(self, error: Exception, inputs: tuple, params: dict) -> Exception:
         """The error to raise instead of ``error``: the same type, naming the operation, its inputs and parameters."""
-        given = ", ".join([*(f"{x.dtype}{shape_of(x)}" if hasattr(x, "dtype") else repr(x) for x in inputs), *(f"{k}={v!r}" for k, v in params.items())])
+        given = ", ".join(
+            [
+                *(f"{x.dtype}{shape_of(x)}" if hasattr(x, "dtype") else repr(x) for x in inputs),
+                *(f"{k}={v!r}" for k, v in params.items()),
+            ]
+        )
         message = f"{self.name}({given}): {error}"
-        kind = next((k for k in (np.exceptions.AxisError, IndexError, ValueError, TypeError) if isinstance(error, k)), None)
-        return RuntimeError(message) if kind is None else (ValueError if kind is np.exceptions.AxisError else kind)(message)
+        kind = next(
+            (k for k in (np.exceptions.AxisError, IndexError, ValueError, TypeError) if isinstance(error, k)), None
+        )
+        return (
+            RuntimeError(message)
+            if kind is None
+            else (ValueError if kind is np.exceptions.AxisError else kind)(message)
+        )
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"
@@ -140,7 +158,11 @@ def _size(x: Any) -> int:
 
 
 def _names(rule: Callable) -> list[str]:
-    return [p.name for p in inspect.signature(rule).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [
+        p.name
+        for p in inspect.signature(rule).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
 
 
 def _reads(rule: Callable, inputs: int) -> set[int]:
@@ -152,7 +174,15 @@ def _spread(rule: Callable, index: int) -> Callable:
     return lambda g, out, *xs, **params: rule(g, out, xs, index, **params)
 
 
-def op(name: str, forward: str | Callable, infer: Callable, *vjps: Callable | None, doc: str = "", domain: Any = REALS, **columns: Any) -> Callable:
+def op(
+    name: str,
+    forward: str | Callable,
+    infer: Callable,
+    *vjps: Callable | None,
+    doc: str = "",
+    domain: Any = REALS,
+    **columns: Any,
+) -> Callable:
     """Enter a row into the table and return it as a function.
 
     Args:
@@ -164,224 +194,25 @@ def op(name: str, forward: str | Callable, infer: Callable, *vjps: Callable | No
         doc: the public docstring.
         domain: what the tests draw inputs from: a ``Domain`` for all inputs or a tuple of one for each.
         columns: ``flops`` (a number per element of the output, or a function of output, inputs and params),
-            ``outputs`` (how many; None for a tuple whose length depends on the parameters), ``variadic`` (any number of inputs, passed as a sequence; the one rule is called
-            as ``rule(g, out, xs, index, **params)``), ``complex`` (whether complex inputs are allowed).
+            ``outputs`` (how many; None for a tuple whose length depends on the parameters), ``variadic`` (any number
+            of inputs, passed as a sequence; the one rule is called as ``rule(g, out, xs, index, **params)``),
+            ``complex`` (whether complex inputs are allowed).
     """
     if name in OPS:
         raise ValueError(f"the op table has a row {name!r} already")
-    signature = inspect.signature(forward) if callable(forward) and not isinstance(forward, np.ufunc) and forward.__module__ != "_operator" else None
-    params = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY} if signature else {}
-    row = Row(name, forward, infer, vjps, domain=domain if isinstance(domain, tuple) else (domain,) * len(vjps), params=params, **columns)
-    general = _general(row)
-    row.apply = general if params or row.variadic or row.outputs != 1 or len(vjps) > 2 else (_unary if len(vjps) == 1 else _binary)(row, general)
-    row.apply.__name__ = row.apply.__qualname__ = name
-    row.apply.__doc__ = doc or None
-    row.apply.row = row  # type: ignore[attr-defined]
+    kernel_params = inspect.signature(forward).parameters.values() if inspect.isfunction(forward) else ()
+    params = {p.name: p.default for p in kernel_params if p.kind is p.KEYWORD_ONLY}
+    inputs = tuple(p.name for p in kernel_params if p.kind is not p.KEYWORD_ONLY) or tuple("xyz"[: len(vjps)])
+    domains = domain if isinstance(domain, tuple) else (domain,) * len(vjps)
+    row = Row(name, forward, infer, vjps, domain=domains, params=params, **columns)
+    row.apply = apply = function_of(row)
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = doc or None
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    apply.__signature__ = inspect.Signature(
+        [inspect.Parameter("arrays" if row.variadic else x, kind) for x in inputs]
+        + [inspect.Parameter(k, kind, default=d) for k, d in params.items()]
+    )
+    apply.row = row
     OPS[name] = row
-    return row.apply
-
-
-# ---- a row as a function ----
-# `_general` does everything. `_unary` and `_binary` are the same thing straightened out for the common case (tensors or
-# Python numbers, no parameters, no context); whatever else they meet they pass on to `_general`.
-
-_new_tensor, _new_node = DiffTensor.__new__, Node.__new__
-_NOTHING: dict = {}
-
-
-def _general(row: Row) -> Callable:
-    n, kernels, defaults = len(row.vjps), row.kernels, row.params
-    names = tuple(defaults)
-
-    def apply(*args: Any, **params: Any) -> Any:
-        if row.variadic:
-            args, extra = tuple(args[0]), args[1:]
-            this = row.of_arity(len(args))
-        else:
-            args, extra = (args, ()) if len(args) == n else (args[:n], args[n:])
-            this = row
-        if extra or len(params) != len(defaults):
-            params = _bind(row, len(args) if not row.variadic else n, extra, params)
-        raw, parents, mask, foreign, bit, tensors, symbolic, cls = [], [], 0, 0, 1, False, False, np.ndarray
-        for a in args:
-            node = None
-            if type(a) is DiffTensor:
-                tensors, node, a = True, a.node, a.raw
-                if node is not None:
-                    mask |= bit
-                    symbolic = symbolic or a is None
-            elif isinstance(a, (list, tuple)) or (isinstance(a, np.ndarray) and a.ndim == 0):
-                a = backend.asarray(a)
-            elif type(a) not in backend.HOST_SCALARS:
-                foreign |= bit
-            if type(a) not in backend.HOST_SCALARS:
-                cls = type(a)
-            raw.append(a)
-            parents.append(node)
-            bit += bit
-        context = current() if tensors else None
-        if context is not None and not context.recording and not symbolic:
-            mask = 0
-        mask &= this.differentiable
-        if symbolic:
-            return _symbolic(this, raw, parents, params)
-        try:
-            out = kernels[cls](raw, **params) if row.variadic else kernels[cls](*raw, **params)
-        except Exception as error:
-            raise row.failure(error, tuple(raw), params) from error
-        if not tensors:
-            return out
-        node = None
-        if mask:
-            keep = this.keeps(mask)
-            saved = [
-                a if kept or type(a) in backend.HOST_SCALARS else p if p is not None else Spec(a.shape, a.dtype)
-                for a, p, kept in zip(raw, parents, keep[1:], strict=True)
-            ]
-            if foreign:  # an array that is not ours could change before it is read: keep a copy
-                for i in range(len(saved)):
-                    if foreign >> i & 1 and keep[i + 1]:
-                        saved[i] = backend.xp(saved[i]).asarray(saved[i], copy=True)
-            shape, dtype = (out.shape, out.dtype) if row.outputs == 1 else (tuple(o.shape for o in out), tuple(o.dtype for o in out))
-            node = Node(this, tuple(p if mask >> i & 1 else None for i, p in enumerate(parents)), (out if keep[0] else None, *saved), params, shape, dtype)
-        if row.outputs == 1:
-            result = DiffTensor._wrap(out, node)
-            handles = (result,)
-        else:
-            result = handles = tuple(_pick(o, node, i) for i, o in enumerate(out))
-        if context is not None:
-            context.saw(row, tuple(raw), params, (out,) if row.outputs == 1 else out, handles)
-        return result
-
-    if defaults:
-        inputs = [inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in (["arrays"] if row.variadic else list(_input_names(row)))]
-        given = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=d) for k, d in defaults.items()]
-        apply.__signature__ = inspect.Signature(inputs + given)  # type: ignore[attr-defined]
     return apply
-
-
-def _input_names(row: Row) -> tuple[str, ...]:
-    if callable(row.forward):
-        names = tuple(p.name for p in inspect.signature(row.forward).parameters.values() if p.kind is not p.KEYWORD_ONLY)
-        if len(names) == len(row.vjps):
-            return names
-    return tuple("xyzuvw"[: len(row.vjps)])
-
-
-def _bind(row: Row, n: int, extra: tuple, params: dict) -> dict:
-    """All parameters by name: those passed by position, those passed by keyword, and the defaults of the rest."""
-    names = tuple(row.params)
-    if n < len(row.vjps) or len(extra) > len(names):
-        raise TypeError(f"{row.name}() takes {len(row.vjps)} arrays" + (f" and then {', '.join(names)}" if names else "") + f"; {n + len(extra)} were given")
-    given = dict(zip(names, extra, strict=False))
-    for key in params:
-        if key not in row.params or key in given:
-            raise TypeError(f"{row.name}() has no parameter {key!r}" + (f"; it has {', '.join(names)}" if names else "") if key not in row.params else f"{row.name}() got {key!r} twice")
-    bound = {**row.params, **given, **params}
-    for key, value in bound.items():
-        if value is inspect.Parameter.empty:
-            raise TypeError(f"{row.name}() needs the parameter {key!r}")
-    return bound
-
-
-def _pick(out: Any, node: Node | None, index: int) -> DiffTensor:
-    if node is None or not backend.is_inexact(node.dtype[index]):
-        return DiffTensor._wrap(out, None)
-    return DiffTensor._wrap(out, Node(PICK, (node,), (), {"index": index}, node.shape[index], node.dtype[index]))
-
-
-def _symbolic(row: Row, raw: list, parents: list, params: dict) -> Any:
-    """Append a graph node: nothing is computed."""
-    inferred = row.infer(*(p if a is None else a for a, p in zip(raw, parents, strict=True)), **params)
-    if row.outputs == 1:
-        return DiffTensor._wrap(None, Node(row, tuple(parents), (None, *raw), params, *inferred))
-    shapes, dtypes = zip(*inferred, strict=True)
-    node = Node(row, tuple(parents), ((None,) * len(shapes), *raw), params, shapes, dtypes)
-    return tuple(DiffTensor._wrap(None, Node(PICK, (node,), (), {"index": i}, s, t)) for i, (s, t) in enumerate(inferred))
-
-
-def _unary(row: Row, general: Callable) -> Callable:
-    kernels, differentiable = row.kernels, row.differentiable
-    keeps_out, keeps_x = row.keeps(1)
-
-    def apply(x: Any, *others: Any, **params: Any) -> Any:
-        if type(x) is not DiffTensor or others or params or current() is not None:
-            return general(x, *others, **params)
-        raw, parent = x.raw, x.node
-        if raw is None:
-            return general(x)
-        try:
-            out = kernels[type(raw)](raw)
-        except Exception as error:
-            raise row.failure(error, (raw,), {}) from error
-        result = _new_tensor(DiffTensor)
-        result.raw = out
-        if parent is None or not differentiable:
-            result.node = None
-            return result
-        result.node = node = _new_node(Node)
-        node.row, node.parents, node.params, node.hooks = row, (parent,), _NOTHING, None
-        node.saved = (out if keeps_out else None, raw if keeps_x else parent)
-        node.shape, node.dtype, node.serial = out.shape, out.dtype, next_serial()
-        return result
-
-    return apply
-
-
-def _binary(row: Row, general: Callable) -> Callable:
-    kernels, differentiable = row.kernels, row.differentiable
-    keeps = [row.keeps(mask) for mask in range(4)]
-
-    def apply(x: Any, y: Any, *others: Any, **params: Any) -> Any:
-        if others or params or current() is not None:
-            return general(x, y, *others, **params)
-        if type(x) is DiffTensor:
-            a, p = x.raw, x.node
-            if type(y) is DiffTensor:
-                b, q = y.raw, y.node
-            elif type(y) is float or type(y) is int:
-                b, q = y, None
-            else:
-                return general(x, y)
-        elif type(x) is float or type(x) is int:
-            if type(y) is not DiffTensor:
-                return general(x, y)
-            a, p, b, q = x, None, y.raw, y.node
-        else:
-            return general(x, y)
-        if a is None or b is None:
-            return general(x, y)
-        cls = type(a)
-        if cls is float or cls is int:
-            cls = type(b)
-        try:
-            out = kernels[cls](a, b)
-        except Exception as error:
-            raise row.failure(error, (a, b), {}) from error
-        result = _new_tensor(DiffTensor)
-        result.raw = out
-        mask = differentiable & ((p is not None) + 2 * (q is not None))
-        if not mask:
-            result.node = None
-            return result
-        keeps_out, keeps_a, keeps_b = keeps[mask]
-        if not keeps_a:
-            a = p if p is not None else a if x is a else Spec(a.shape, a.dtype)
-        if not keeps_b:
-            b = q if q is not None else b if y is b else Spec(b.shape, b.dtype)
-        result.node = node = _new_node(Node)
-        node.row, node.parents, node.params, node.hooks = row, (p, q), _NOTHING, None
-        node.saved = (out if keeps_out else None, a, b)
-        node.shape, node.dtype, node.serial = out.shape, out.dtype, next_serial()
-        return result
-
-    return apply
-
-
-def leaf(array: Any) -> Leaf:
-    """A new leaf for a raw array. Only floating-point and complex arrays have gradients."""
-    if not backend.is_inexact(array.dtype):
-        raise TypeError(f"only floating-point and complex arrays have gradients, not {array.dtype}; convert with .astype(float)")
-    return Leaf(array.shape, array.dtype)
-
-

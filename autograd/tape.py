@@ -189,7 +189,10 @@ class BackwardPass:
 
     def __repr__(self) -> str:
         lines = [f"BackwardPass of {len(self.order)} nodes retaining {self.bytes_retained:,} bytes"]
-        lines += [f"  {node.name:<20}{node.dtype!s:<12}{node.shape!s:<20}{node.bytes_retained:>14,} B" for node in self.order[:40]]
+        lines += [
+            f"  {node.name:<20}{node.dtype!s:<12}{node.shape!s:<20}{node.bytes_retained:>14,} B"
+            for node in self.order[:40]
+        ]
         return "\n".join(lines + ([f"  … and {len(self.order) - 40} more"] if len(self.order) > 40 else []))
 
     def run(self, seeds: Sequence[Any] | None = None) -> dict[Node, Any]:
@@ -217,12 +220,18 @@ class BackwardPass:
                     f"backward: the output has shape {tuple(output.shape)}; pass a gradient of that shape, or reduce the "
                     "output to a scalar first, with .sum() or .mean()"
                 )
-            seed = output.dtype.type(1) if isinstance(output.raw, np.generic) or output.raw is None else backend.xp(output.raw).ones_like(output.raw)
+            seed = (
+                output.dtype.type(1)
+                if isinstance(output.raw, np.generic) or output.raw is None
+                else backend.xp(output.raw).ones_like(output.raw)
+            )
         is_tensor = type(seed) is type(output)
         raw = seed.raw if is_tensor else seed if isinstance(seed, np.generic) else backend.asarray(seed)
         shape = seed.shape if is_tensor else raw.shape
         if tuple(shape) != tuple(output.shape):
-            raise ValueError(f"backward: the gradient has shape {tuple(shape)}, the output {tuple(output.shape)}; they must be equal")
+            raise ValueError(
+                f"backward: the gradient has shape {tuple(shape)}, the output {tuple(output.shape)}; they must be equal"
+            )
         if not self.record:
             return raw if raw.dtype == output.dtype else backend.xp(raw).astype(raw, output.dtype)
         return seed if is_tensor else type(output)._wrap(raw, None)
@@ -288,7 +297,9 @@ def _run_hooks(node: Node, g: Any) -> Any:
         changed = hook(g)
         if changed is not None:
             if tuple(changed.shape) != tuple(node.shape):
-                raise ValueError(f"a hook turned a gradient of shape {tuple(node.shape)} into one of shape {tuple(changed.shape)}")
+                raise ValueError(
+                    f"a hook turned a gradient of shape {tuple(node.shape)} into one of shape {tuple(changed.shape)}"
+                )
             g = changed
     return g
 
@@ -303,7 +314,10 @@ def _handles(node: Node, tensor: Any) -> list:
         )
     else:
         out = tensor._wrap(out, node)
-    return [out, *(x if type(x) in _NOT_ARRAYS else tensor._wrap(x, p) for x, p in zip(inputs, node.parents, strict=True))]
+    return [
+        out,
+        *(x if type(x) in _NOT_ARRAYS else tensor._wrap(x, p) for x, p in zip(inputs, node.parents, strict=True)),
+    ]
 
 
 _NOT_ARRAYS = {Node, Leaf, Spec, bool, int, float, complex}

@@ -37,7 +37,9 @@ class DiffTensor:
     raw: Any
     node: Node | None
 
-    def __init__(self, data: Any, requires_grad: bool = False, *, dtype: Any = None, device: str | None = None, copy: bool = True):
+    def __init__(
+        self, data: Any, requires_grad: bool = False, *, dtype: Any = None, device: str | None = None, copy: bool = True
+    ):
         context = current()
         if isinstance(data, DiffTensor):
             data = data.raw
@@ -111,7 +113,13 @@ class DiffTensor:
         notes = [] if self.dtype in (np.float64, np.int64, np.bool_) else [f"dtype={self.dtype}"]
         notes += [f"shape={self.shape}"] if self.size > 60 else []
         notes += [] if self.device == "cpu" else [f"device={self.device!r}"]
-        notes += [] if self.node is None else ["requires_grad=True"] if isinstance(self.node, Leaf) else [f"from={self.node.name}"]
+        notes += (
+            []
+            if self.node is None
+            else ["requires_grad=True"]
+            if isinstance(self.node, Leaf)
+            else [f"from={self.node.name}"]
+        )
         return f"DiffTensor({', '.join([text, *notes])})"
 
     # ---- its value ----
@@ -126,7 +134,9 @@ class DiffTensor:
     def data(self, value: Any) -> None:
         array = backend.asarray(value.raw if isinstance(value, DiffTensor) else value, dtype=self.dtype, copy=True)
         if tuple(array.shape) != tuple(self.shape):
-            raise ValueError(f"data: the tensor has shape {tuple(self.shape)}, the new value {tuple(array.shape)}; make a new tensor instead")
+            raise ValueError(
+                f"data: the tensor has shape {tuple(self.shape)}, the new value {tuple(array.shape)}; make a new tensor instead"
+            )
         self._renew()
         self.raw = array
 
@@ -145,7 +155,9 @@ class DiffTensor:
 
     def _value(self, what: str) -> Any:
         if self.raw is None:
-            raise TypeError(f"{what}: a symbolic tensor has no value; use operations and where() instead, and run the graph to get one")
+            raise TypeError(
+                f"{what}: a symbolic tensor has no value; use operations and where() instead, and run the graph to get one"
+            )
         return self.raw
 
     def __float__(self) -> float:
@@ -162,7 +174,9 @@ class DiffTensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {tuple(self.shape)} is not defined; write .any() or .all()")
+            raise ValueError(
+                f"the truth of a tensor of shape {tuple(self.shape)} is not defined; write .any() or .all()"
+            )
         return bool(self._value("bool()"))
 
     def _one(self, what: str) -> Any:
@@ -172,19 +186,29 @@ class DiffTensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.node is not None:
-            raise TypeError("numpy.asarray() of a tracked tensor would lose its gradient; write .numpy() if that is meant")
+            raise TypeError(
+                "numpy.asarray() of a tracked tensor would lose its gradient; write .numpy() if that is meant"
+            )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """NumPy's functions on tensors are the rows of the same name; ``np.array([..]) * tensor`` comes here too."""
         row = _UFUNCS.get(ufunc.__name__)
         if row is None or method != "__call__" or kwargs:
-            what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}") + (f" with {', '.join(kwargs)}" if kwargs else "")
-            raise TypeError(f"{what} has no derivative here; use a function of autograd.ops, or .numpy() if no gradient is wanted")
+            what = (
+                f"numpy.{ufunc.__name__}"
+                + ("" if method == "__call__" else f".{method}")
+                + (f" with {', '.join(kwargs)}" if kwargs else "")
+            )
+            raise TypeError(
+                f"{what} has no derivative here; use a function of autograd.ops, or .numpy() if no gradient is wanted"
+            )
         return row(*inputs)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError("a tensor cannot be changed in place; write t = t.at[index].set(value), or t = where(condition, value, t)")
+        raise TypeError(
+            "a tensor cannot be changed in place; write t = t.at[index].set(value), or t = where(condition, value, t)"
+        )
 
     # ---- gradients ----
 
@@ -197,9 +221,7 @@ class DiffTensor:
         if not self.is_leaf:
             raise ValueError("requires_grad can be set on a leaf only, not on the result of an operation; use detach()")
         if wanted and self.node is None:
-            if not backend.is_inexact(self.dtype):
-                raise TypeError(f"only floating-point and complex tensors have gradients, not {self.dtype}; convert with .astype(float)")
-            self.node = Leaf(self.shape, self.dtype)
+            self.node = leaf(self.raw)
         elif not wanted:
             self.node = None
 
@@ -269,6 +291,13 @@ class DiffTensor:
         if isinstance(old, Leaf):
             self.node = new = Leaf(old.shape, old.dtype)
             new.grad, new.hooks, old.stale = old.grad, old.hooks, True
+
+
+def leaf(array: Any) -> Leaf:
+    """A new leaf for a raw array. Only floating-point and complex arrays have gradients."""
+    if not backend.is_inexact(array.dtype):
+        raise TypeError(f"only floating-point and complex arrays have gradients, not {array.dtype}; use .astype(float)")
+    return Leaf(array.shape, array.dtype)
 
 
 _UFUNCS: dict[str, Callable] = {}

@@ -19,9 +19,8 @@ from . import backend
 from .context import current, enable_grad
 from .ops.elementwise import positive
 from .ops.layout import stack
-from .table import leaf
 from .tape import BackwardPass, Node
-from .tensor import DiffTensor
+from .tensor import DiffTensor, leaf
 
 Argnum = int | Sequence[int]
 
@@ -46,7 +45,9 @@ class _Trace:
         self.argnums = (argnum,) if isinstance(argnum, int) else tuple(argnum)
         for a in self.argnums:
             if not -len(args) <= a < len(args):
-                raise TypeError(f"{name}: argument {a} is to be differentiated, but only {len(args)} positional arguments were given")
+                raise TypeError(
+                    f"{name}: argument {a} is to be differentiated, but only {len(args)} positional arguments were given"
+                )
         context = current()
         self.outer_records = context is None or context.recording
         with enable_grad() if not self.outer_records else _nothing:
@@ -62,7 +63,9 @@ class _Trace:
         try:
             return _variable(value)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{self.name}: an argument to differentiate holds {type(value).__name__} {value!r:.60}: {error}") from None
+            raise TypeError(
+                f"{self.name}: an argument to differentiate holds {type(value).__name__} {value!r:.60}: {error}"
+            ) from None
 
     def pullback(self, output: Any, seed: Any = None) -> list[Any]:
         """Gradients of one output with respect to the variables; recorded if anything outside is tracked."""
@@ -134,7 +137,9 @@ def _scalar(output: Any, name: str) -> Any:
     if shape != ():
         if output.size == 1:
             return output.reshape(())  # type: ignore[attr-defined]
-        raise TypeError(f"{name}: the function must return a scalar, not an array of shape {shape}; reduce it with .sum(), or use jacobian")
+        raise TypeError(
+            f"{name}: the function must return a scalar, not an array of shape {shape}; reduce it with .sum(), or use jacobian"
+        )
     return output
 
 
@@ -156,7 +161,11 @@ def _outside(value: Any, trace: _Trace) -> Any:
     """A value computed inside, as seen outside: on the outer tape if it depends on one, else a constant."""
     if not isinstance(value, DiffTensor):
         return value
-    tracked = value.node is not None and trace.outer_records and _leads_outside(value, [v.node for v in trace.variables], None)
+    tracked = (
+        value.node is not None
+        and trace.outer_records
+        and _leads_outside(value, [v.node for v in trace.variables], None)
+    )
     return finish(value if tracked or value.raw is None else DiffTensor._wrap(value.raw, None), trace.plain)
 
 
@@ -215,7 +224,9 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple
     directions = _like(trace.tree, tangents, "jvp")
     for v, t in zip(trace.variables, directions, strict=True):
         if tuple(np.shape(getattr(t, "raw", t))) != tuple(v.shape):
-            raise ValueError(f"jvp: a tangent of shape {np.shape(getattr(t, 'raw', t))} for a primal of shape {tuple(v.shape)}")
+            raise ValueError(
+                f"jvp: a tangent of shape {np.shape(getattr(t, 'raw', t))} for a primal of shape {tuple(v.shape)}"
+            )
     outputs, tree = optree.tree_flatten(trace.output)
     derivatives = [_push(trace, output, directions) for output in outputs]
     return optree.tree_unflatten(tree, [_outside(o, trace) for o in outputs]), optree.tree_unflatten(tree, derivatives)
@@ -268,7 +279,9 @@ def _rows(trace: _Trace, output: Any, argnum: int) -> Any:
         seed[i] = 1
         flat.append(trace.pullback(output, _of_library(seed.reshape(shape), raw)))
     columns = [
-        stack([row[k] for row in flat], axis=0).reshape(shape + tuple(v.shape)) if flat else np.zeros(shape + tuple(v.shape), v.dtype)
+        stack([row[k] for row in flat], axis=0).reshape(shape + tuple(v.shape))
+        if flat
+        else np.zeros(shape + tuple(v.shape), v.dtype)
         for k, v in enumerate(trace.variables)
     ]
     return trace.rebuild(columns, argnum)
@@ -276,7 +289,13 @@ def _rows(trace: _Trace, output: Any, argnum: int) -> Any:
 
 def _of_library(array: np.ndarray, like: Any) -> Any:
     library = backend.xp(like)
-    return backend.scalar(array) if library is np else library.asarray(array, device=like.device) if library.__name__ != "cupy" else library.asarray(array)
+    return (
+        backend.scalar(array)
+        if library is np
+        else library.asarray(array, device=like.device)
+        if library.__name__ != "cupy"
+        else library.asarray(array)
+    )
 
 
 def hessian(fun: Callable, argnum: int = 0) -> Callable:

@@ -17,18 +17,85 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..backend import xp
+from ..backend import HOST_SCALARS, xp
 from ..shapes import compared, same, same_bool, same_float, same_real, stretched, stretched_float
 from ..table import Domain, op
 
 __all__ = [
-    "add", "subtract", "multiply", "divide", "negative", "positive", "square", "reciprocal", "floor_divide", "remainder",
-    "power", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
-    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "isnan", "isinf",
-    "isfinite", "sign", "floor", "ceil", "round", "trunc", "where", "maximum", "minimum", "clip", "sqrt", "rsqrt", "exp",
-    "expm1", "log", "log1p", "log2", "log10", "logaddexp", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "asinh", "acosh", "atanh", "atan2", "hypot", "abs", "real", "imag", "conj", "erf", "sigmoid", "softplus",
-    "relu", "leaky_relu", "elu", "silu", "gelu", "dropout_mask",
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_or",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "conj",
+    "cos",
+    "cosh",
+    "divide",
+    "dropout_mask",
+    "elu",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "gelu",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "imag",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "leaky_relu",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "positive",
+    "power",
+    "real",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "replace_zero",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
 ]  # fmt: skip
 
 POSITIVE = Domain(0.2, 3.0)
@@ -71,7 +138,7 @@ def _power_base(g: Any, _z: Any, x: Any, y: Any) -> Any:
 
 power = op(
     "power", operator.pow, stretched, _power_base,
-    lambda g, z, x, _y: g * z * log(where(equal(x, 0), 1.0, x)),
+    lambda g, z, x, _y: g * z * log(_not_zero(x)),
     domain=(POSITIVE, Domain()), flops=FUNCTION,
     doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
 )  # fmt: skip
@@ -103,8 +170,33 @@ trunc = op("trunc", "trunc", same, None, complex=False, doc="The integer towards
 
 # ---- choice ----
 
+
+
+def _where(c: Any, x: Any, y: Any) -> Any:
+    return backend.scalar(xp(c).where(c, x, y))
+
+
+def _np_where(c: Any, x: Any, y: Any) -> Any:
+    """``where`` for NumPy. Its own takes a branch for each element, so zeroing a large array by a mask, which the rules
+    of relu, max and clip do, is done on the bits instead: ten times faster, with the same result."""
+    if type(c) is np.bool:
+        kind = type(y) if type(x) is float or type(x) is int else type(x)
+        if type(y) in (kind, float, int) and kind in HOST_SCALARS:
+            return kind(x if c else y)
+        return backend.scalar(np.where(c, x, y))
+    if (type(y) is float or type(y) is int) and y == 0 and type(x) is np.ndarray and x.size > 1000:
+        bits = _INTEGERS.get(x.dtype)
+        if bits is not None and c.shape == x.shape and c.dtype == bool:
+            mask = np.negative(c.view(np.int8), dtype=bits)  # all ones, or all zeros
+            mask &= x.view(bits)
+            return mask.view(x.dtype)
+    return backend.scalar(np.where(c, x, y))
+
+
+_INTEGERS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
+
 where = op(
-    "where", lambda c, x, y: backend.scalar(xp(c).where(c, x, y)),
+    "where", _where,
     lambda c, x, y: (stretched(c, x, y)[0], stretched(x, y)[1]),
     None,
     lambda g, _z, c, _x, _y: where(c, g, 0.0),
@@ -140,7 +232,7 @@ clip = op("clip", _clip, lambda x, **_: same(x), _clipped, domain=Domain(avoid=(
 # ---- roots, exponentials and logarithms ----
 
 sqrt = op(
-    "sqrt", "sqrt", same_float, lambda g, y, _x: 0.5 * g / where(equal(y, 0), math.inf, y),
+    "sqrt", "sqrt", same_float, lambda g, y, _x: 0.5 * g / replace_zero(y, by=math.inf),
     domain=POSITIVE, flops=ROOT, doc="The square root; its derivative at 0 is taken as 0.",
 )  # fmt: skip
 rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_float, lambda g, y, _x: -0.5 * (g * y * y * y), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
@@ -186,8 +278,25 @@ hypot = op(
 )  # fmt: skip
 
 
+def _replace_zero(x: Any, *, by: float) -> Any:
+    return backend.scalar(xp(x).where(x == 0, by, x))
+
+
+def _np_replace_zero(x: Any, by: float) -> Any:
+    out = x.copy()
+    np.copyto(out, by, where=x == 0)  # zeros are rare: several times faster than where()
+    return out
+
+
+replace_zero = op(
+    "replace_zero", _replace_zero, lambda x, by: same(x), lambda g, _y, x, by: where(equal(x, 0), 0.0, g),
+    domain=NOT_ZERO, doc="x, with its zeros replaced by a number: what keeps NaN out of derivatives at singular points.",
+)  # fmt: skip
+replace_zero.row.kernels[np.ndarray] = _np_replace_zero
+
+
 def _not_zero(x: Any) -> Any:
-    return where(equal(x, 0), 1.0, x)
+    return replace_zero(x, by=1.0)
 
 
 # ---- complex numbers ----
@@ -311,5 +420,7 @@ UFUNCS = {
 }  # fmt: skip
 """Rows by the name of the NumPy (or SciPy) ufunc that they differentiate."""
 
+for _class in (np.ndarray, np.bool):
+    where.row.kernels[_class] = _np_where
 for _class in (np.float16, np.float32, np.float64, np.complex64, np.complex128):
     square.row.kernels[_class] = lambda x: x * x

@@ -4,6 +4,7 @@ All are linear, so their rules read shapes only and nothing is kept for the back
 """
 
 import builtins
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -212,13 +213,13 @@ def _bounds(n: int, sections: Any) -> list[int]:
 
 def _split(x: Any, *, sections: Any, axis: int = 0) -> tuple:
     bounds = _bounds(x.shape[axis], sections)
-    return tuple(x[_slice(axis, x.ndim, a, max(a, b))] for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(x[_slice(axis, x.ndim, a, max(a, b))] for a, b in itertools.pairwise(bounds))
 
 
 def _split_shapes(x: Any, sections: Any, axis: int) -> Any:
     shape, a = list(shape_of(x)), axes_of(axis, len(shape_of(x)))[0]
     bounds = _bounds(shape[a], sections)
-    return [((*shape[:a], max(v - u, 0), *shape[a + 1 :]), result_dtype(x)) for u, v in zip(bounds, bounds[1:], strict=False)]
+    return [((*shape[:a], max(v - u, 0), *shape[a + 1 :]), result_dtype(x)) for u, v in itertools.pairwise(bounds)]
 
 
 def _split_rule(gs: Any, _ys: Any, _x: Any, sections: Any, axis: int) -> Any:

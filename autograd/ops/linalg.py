@@ -190,7 +190,7 @@ def _parse(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
     dots = "".join(spare[:longest])
     inputs = [s.replace("...", dots[longest - (n - len(s) + 3) :]) if "..." in s else s for s, n in zip(inputs, ndims, strict=True)]
     for s, n in zip(inputs, ndims, strict=True):
-        if len(s) != n or not s.isalpha() and s:
+        if len(s) != n or (not s.isalpha() and s):
             raise ValueError(f"einsum {subscripts!r}: subscripts {s!r} for an operand of {n} axes")
     if arrow:
         output = output.replace("...", dots)

@@ -13,8 +13,17 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..shapes import (
-    kept, length, reduced, reduced_bool, reduced_float, reduced_index, reduced_real, result_dtype,
-    same_float, shape_of, summed,
+    kept,
+    length,
+    reduced,
+    reduced_bool,
+    reduced_float,
+    reduced_index,
+    reduced_real,
+    result_dtype,
+    same_float,
+    shape_of,
+    summed,
 )  # fmt: skip
 from ..table import Domain, op
 from .elementwise import FUNCTION, ROOT, _not_zero, abs, conj, equal, exp, where

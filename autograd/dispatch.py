@@ -1,0 +1,237 @@
+"""How a row is called: the function that users know an operation by.
+
+A call takes the raw arrays out of its tensors, runs the kernel of their array class, and, if an input is tracked, leaves a
+node behind that keeps what the derivative rules read. Three functions do that. ``_general`` handles everything: any
+number of inputs, parameters, contexts, symbolic tensors, arrays of ours and of others. ``_unary`` and ``_binary`` are the
+same thing straightened out for the common case (tensors and Python numbers, no parameters, no context); what else they
+meet they pass on. Called without any tensor, as derivative rules call them in a first-order backward pass, all three
+just run the kernel.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backend
+from .backend import HOST_SCALARS
+from .context import current
+from .tape import PICK, Node, Spec, next_serial
+from .tensor import DiffTensor
+
+if TYPE_CHECKING:
+    from .table import Row
+
+_new_tensor, _new_node = DiffTensor.__new__, Node.__new__
+_NO_PARAMS: dict[str, Any] = {}
+
+
+def function_of(row: "Row") -> Callable:
+    """The function that calls a row."""
+    general = _general(row)
+    if row.params or row.variadic or row.outputs != 1 or len(row.vjps) > 2:
+        return general
+    return _unary(row, general) if len(row.vjps) == 1 else _binary(row, general)
+
+
+def _general(row: "Row") -> Callable:
+    n, kernels, count = len(row.vjps), row.kernels, len(row.params)
+
+    def apply(*args: Any, **params: Any) -> Any:
+        if row.variadic:
+            args, extra = tuple(args[0]), args[1:]
+            if extra or len(params) != count:
+                params = _bind(row, 1, extra, params)
+            return _call(row.of_arity(len(args)), args, params)
+        if len(args) != n or len(params) != count:
+            args, params = args[:n], _bind(row, len(args[:n]), args[n:], params)
+        cls: type = np.ndarray
+        for a in args:
+            kind = type(a)
+            if kind is DiffTensor or kind is list or kind is tuple:
+                return _call(row, args, params)
+            if kind not in HOST_SCALARS:
+                cls = kind
+        try:
+            return kernels[cls](*args, **params)
+        except Exception as error:
+            raise row.failure(error, args, params) from error
+
+    return apply
+
+
+def _call(row: "Row", args: tuple, params: dict) -> Any:
+    """Run a row on arguments of which some are tensors (or sequences), with all parameters bound."""
+    raw: list[Any] = []
+    parents: list[Node | None] = []
+    mask = foreign = 0  # bits of the inputs that are tracked, and of those whose arrays are not ours
+    tensors = symbolic = False
+    cls: type = np.ndarray
+    bit = 1
+    for a in args:
+        node = None
+        if type(a) is DiffTensor:
+            tensors, node, a = True, a.node, a.raw
+            if node is not None:
+                mask |= bit
+                symbolic = symbolic or a is None
+        elif isinstance(a, (list, tuple)) or (type(a) is np.ndarray and a.ndim == 0):
+            a = backend.asarray(a)
+        elif type(a) not in HOST_SCALARS:
+            foreign |= bit
+        if a is not None and type(a) not in HOST_SCALARS:
+            cls = type(a)
+        raw.append(a)
+        parents.append(node)
+        bit += bit
+    if symbolic:
+        return _symbolic(row, raw, parents, params)
+    try:
+        out = row.kernels[cls](raw, **params) if row.variadic else row.kernels[cls](*raw, **params)
+    except Exception as error:
+        raise row.failure(error, tuple(raw), params) from error
+    if not tensors:
+        return out
+    context = current()
+    if context is not None and not context.recording:
+        mask = 0
+    mask &= row.differentiable
+    single = row.outputs == 1
+    node = _record(row, raw, parents, mask, foreign, out, params) if mask else None
+    result = DiffTensor._wrap(out, node) if single else tuple(_pick(o, node, i) for i, o in enumerate(out))
+    if context is not None:
+        context.saw(row, tuple(raw), params, (out,) if single else out, (result,) if single else result)
+    return result
+
+
+def _record(row: "Row", raw: list, parents: list, mask: int, foreign: int, out: Any, params: dict) -> Node:
+    """The node of a call. An array that is not ours could change before it is read: a copy is kept of it."""
+    keeps_out, *keeps = row.keeps(mask)
+    saved = [out if keeps_out else None]
+    for i, (a, parent, kept) in enumerate(zip(raw, parents, keeps, strict=True)):
+        if type(a) in HOST_SCALARS:
+            saved.append(a)
+        elif kept:
+            saved.append(backend.xp(a).asarray(a, copy=True) if foreign >> i & 1 else a)
+        else:
+            saved.append(parent if parent is not None else Spec(a.shape, a.dtype))
+    tracked = tuple(p if mask >> i & 1 else None for i, p in enumerate(parents))
+    if row.outputs == 1:
+        return Node(row, tracked, tuple(saved), params, out.shape, out.dtype)
+    return Node(row, tracked, tuple(saved), params, tuple(o.shape for o in out), tuple(o.dtype for o in out))
+
+
+def _pick(out: Any, node: Node | None, index: int) -> DiffTensor:
+    """One output of several: a tensor whose node takes that output from the operation's node."""
+    if node is None or not backend.is_inexact(node.dtype[index]):
+        return DiffTensor._wrap(out, None)
+    return DiffTensor._wrap(out, Node(PICK, (node,), (), {"index": index}, node.shape[index], node.dtype[index]))
+
+
+def _symbolic(row: "Row", raw: list, parents: list, params: dict) -> Any:
+    """Append a graph node: nothing is computed."""
+    inferred = row.infer(*(p if a is None else a for a, p in zip(raw, parents, strict=True)), **params)
+    if row.outputs == 1:
+        return DiffTensor._wrap(None, Node(row, tuple(parents), (None, *raw), params, *inferred))
+    shapes, dtypes = zip(*inferred, strict=True)
+    node = Node(row, tuple(parents), ((None,) * len(shapes), *raw), params, shapes, dtypes)
+    return tuple(_pick(None, node, i) for i in range(len(shapes)))
+
+
+def _bind(row: "Row", given: int, extra: tuple, params: dict) -> dict:
+    """All parameters by name: those passed by position, those passed by keyword, and the defaults of the rest."""
+    names = tuple(row.params)
+    if given < len(row.vjps) or len(extra) > len(names):
+        wanted = f"{len(row.vjps)} array{'s' * (len(row.vjps) != 1)}" + (
+            f" and then {', '.join(names)}" if names else ""
+        )
+        raise TypeError(f"{row.name}() takes {wanted}; {given + len(extra)} arguments were given")
+    bound = {**row.params, **dict(zip(names, extra, strict=False)), **params}
+    for key in params:
+        if key not in row.params:
+            raise TypeError(
+                f"{row.name}() has no parameter {key!r}" + (f"; it has {', '.join(names)}" if names else "")
+            )
+        if key in names[: len(extra)]:
+            raise TypeError(f"{row.name}() got {key!r} both by position and by name")
+    for key, value in bound.items():
+        if value is inspect.Parameter.empty:
+            raise TypeError(f"{row.name}() needs the parameter {key!r}")
+    return bound
+
+
+def _unary(row: "Row", general: Callable) -> Callable:
+    kernels, differentiable = row.kernels, row.differentiable
+    keeps_out, keeps_x = row.keeps(1)
+
+    def apply(x: Any, *others: Any, **params: Any) -> Any:
+        if type(x) is not DiffTensor or others or params or current() is not None:
+            return general(x, *others, **params)
+        raw, parent = x.raw, x.node
+        if raw is None:
+            return general(x)
+        try:
+            out = kernels[type(raw)](raw)
+        except Exception as error:
+            raise row.failure(error, (raw,), {}) from error
+        result = _new_tensor(DiffTensor)
+        result.raw = out
+        if parent is None or not differentiable:
+            result.node = None
+            return result
+        result.node = node = _new_node(Node)
+        node.row, node.parents, node.params, node.hooks = row, (parent,), _NO_PARAMS, None
+        node.saved = (out if keeps_out else None, raw if keeps_x else parent)
+        node.shape, node.dtype, node.serial = out.shape, out.dtype, next_serial()
+        return result
+
+    return apply
+
+
+def _binary(row: "Row", general: Callable) -> Callable:
+    kernels, differentiable = row.kernels, row.differentiable
+    keeps = [row.keeps(mask) for mask in range(4)]
+
+    def apply(x: Any, y: Any, *others: Any, **params: Any) -> Any:
+        if others or params or current() is not None:
+            return general(x, y, *others, **params)
+        if type(x) is DiffTensor:
+            a, p = x.raw, x.node
+            if type(y) is DiffTensor:
+                b, q = y.raw, y.node
+            elif type(y) is float or type(y) is int:
+                b, q = y, None
+            else:
+                return general(x, y)
+        elif type(y) is DiffTensor and (type(x) is float or type(x) is int):
+            a, p, b, q = x, None, y.raw, y.node
+        else:
+            return general(x, y)
+        if a is None or b is None:
+            return general(x, y)
+        cls = type(a)
+        if cls is not np.ndarray and cls in HOST_SCALARS:
+            cls = type(b)
+        try:
+            out = kernels[cls](a, b)
+        except Exception as error:
+            raise row.failure(error, (a, b), {}) from error
+        result = _new_tensor(DiffTensor)
+        result.raw = out
+        mask = differentiable & ((p is not None) + 2 * (q is not None))
+        if not mask:
+            result.node = None
+            return result
+        keeps_out, keeps_a, keeps_b = keeps[mask]
+        if not keeps_a:
+            a = p if p is not None else a if x is a else Spec(a.shape, a.dtype)
+        if not keeps_b:
+            b = q if q is not None else b if y is b else Spec(b.shape, b.dtype)
+        result.node = node = _new_node(Node)
+        node.row, node.parents, node.params, node.hooks = row, (p, q), _NO_PARAMS, None
+        node.saved = (out if keeps_out else None, a, b)
+        node.shape, node.dtype, node.serial = out.shape, out.dtype, next_serial()
+        return result
+
+    return apply
