@@ -54,7 +54,10 @@ class AutogradContext(contextlib.ContextDecorator):
         observer: Callable[[Any, tuple, dict, tuple], None] | None = None,
     ):
         self._asked = (recording, anomaly, None if dtype is None else np.dtype(dtype), device)
-        self.recording, self.anomaly, self.dtype, self.device = True, False, None, None
+        self.recording: Any = True
+        self.anomaly: Any = False
+        self.dtype: Any = None
+        self.device: Any = None
         self.track, self.observer = track, observer
         self.ops: Counter[str] = Counter()
         self._nodes: list[weakref.ref] = []

@@ -99,7 +99,7 @@ def _call(row: "Row", args: tuple, params: dict) -> Any:
     mask &= row.differentiable
     single = row.outputs == 1
     node = _record(row, raw, parents, mask, foreign, out, params) if mask else None
-    result = DiffTensor._wrap(out, node) if single else tuple(_pick(o, node, i) for i, o in enumerate(out))
+    result: Any = DiffTensor._wrap(out, node) if single else tuple(_pick(o, node, i) for i, o in enumerate(out))
     if context is not None:
         context.saw(row, tuple(raw), params, (out,) if single else out, (result,) if single else result)
     return result

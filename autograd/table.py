@@ -104,6 +104,7 @@ class Row:
         found = self._of_arity.get(n)
         if found is None:
             (rule,) = self.vjps
+            assert rule is not None
             found = Row(
                 self.name,
                 self.forward,

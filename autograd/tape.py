@@ -18,6 +18,7 @@ import numpy as np
 
 from . import backend
 from .context import current, enable_grad
+from .shapes import numpy_dtype
 
 next_serial = count().__next__
 _by_serial = attrgetter("serial")
@@ -111,15 +112,16 @@ PICK = _Pick()
 
 
 def _arrays(values: Iterable) -> Iterable:
+    """The arrays among saved values: not the stand-ins, nor Python numbers."""
     for value in values:
         if isinstance(value, tuple):
             yield from _arrays(value)
-        elif hasattr(value, "size") and hasattr(value, "itemsize" if isinstance(value, np.generic) else "device"):
+        elif value is not None and type(value) not in _NOT_ARRAYS:
             yield value
 
 
 def _bytes(array: Any) -> int:
-    return int(array.size) * np.dtype(str(array.dtype).rpartition(".")[2]).itemsize
+    return int(array.size) * numpy_dtype(array.dtype).itemsize
 
 
 def ancestors(roots: Iterable[Node]) -> list[Node]:
@@ -249,30 +251,36 @@ class BackwardPass:
             if node.hooks is not None:
                 g = _run_hooks(node, g)
             row = node.row
-            if row is None if wanted is None else node in wanted:
+            if wanted is None:
+                if row is None:
+                    found[node] = g
+                    continue
+            elif node in wanted:
                 found[node] = g
-            if row is None:
-                continue
-            parents, saved, params = node.parents, node.saved, node.params
+                if row is None:
+                    continue
+            parents, params = node.parents, node.params
+            saved: Any = node.saved
             if row is PICK:
                 grads.setdefault(parents[0], [None] * len(parents[0].shape))[params["index"]] = g
                 continue
             if record:
                 saved = _handles(node, tensor)
-            for parent, rule in zip(parents, row.vjps, strict=True):
+            for parent, rule in zip(parents, row.vjps):  # noqa: B905 (strict= costs more than some rules do)
                 if parent is None or rule is None or (needed is not None and parent not in needed):
                     continue
                 d = rule(g, *saved, **params) if params else rule(g, *saved)
-                if d.shape != parent.shape or d.dtype != parent.dtype:
+                if d.shape != parent.shape or (d.dtype is not parent.dtype and d.dtype != parent.dtype):
                     d = match(d, parent.shape, parent.dtype)
                 if context is not None:
                     context.differentiated(node, parent, g, d)
-                if parent not in grads:
+                previous = grads.get(parent)
+                if previous is None:
                     grads[parent] = d
                 elif parent in owned:
                     grads[parent] += d
                 else:
-                    grads[parent] = grads[parent] + d
+                    grads[parent] = previous + d
                     if not record:
                         owned.add(parent)
         return found

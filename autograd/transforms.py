@@ -23,6 +23,8 @@ from .tape import BackwardPass, Node
 from .tensor import DiffTensor, leaf
 
 Argnum = int | Sequence[int]
+_flatten: Callable[[Any], tuple[list[Any], Any]] = optree.tree_flatten  # type: ignore[assignment]
+_map: Callable = optree.tree_map
 
 
 def _variable(value: Any) -> DiffTensor:
@@ -51,7 +53,7 @@ class _Trace:
         context = current()
         self.outer_records = context is None or context.recording
         with enable_grad() if not self.outer_records else _nothing:
-            leaves, self.tree = optree.tree_flatten(tuple(args[a] for a in self.argnums))
+            leaves, self.tree = _flatten(tuple(args[a] for a in self.argnums))
             self.variables = [self._checked(v) for v in leaves]
             inner = list(args)
             for a, value in zip(self.argnums, optree.tree_unflatten(self.tree, self.variables), strict=True):
@@ -152,7 +154,7 @@ def value_and_grad(fun: Callable, argnum: Argnum = 0, has_aux: bool = False) -> 
         output, aux = trace.output if has_aux else (trace.output, None)
         gradient = trace.rebuild(trace.pullback(_scalar(output, "grad")), argnum)
         value = _outside(output, trace)
-        return ((value, optree.tree_map(lambda a: _outside(a, trace), aux)), gradient) if has_aux else (value, gradient)
+        return ((value, _map(lambda a: _outside(a, trace), aux)), gradient) if has_aux else (value, gradient)
 
     return value_and_gradient
 
@@ -195,7 +197,7 @@ def grad(fun: Callable, argnum: Argnum = 0, has_aux: bool = False) -> Callable:
 def vjp(fun: Callable, *primals: Any) -> tuple[Any, Callable[[Any], tuple]]:
     """``fun(*primals)`` and its pullback: cotangents of the output (in its structure) to a tuple of gradients of the primals."""
     trace = _Trace(fun, tuple(range(len(primals))), primals, {}, "vjp")
-    outputs, tree = optree.tree_flatten(trace.output)
+    outputs, tree = _flatten(trace.output)
 
     def pullback(cotangent: Any) -> tuple:
         total: list[Any] | None = None
@@ -208,7 +210,7 @@ def vjp(fun: Callable, *primals: Any) -> tuple[Any, Callable[[Any], tuple]]:
 
 
 def _like(tree: Any, value: Any, name: str) -> list:
-    leaves, given = optree.tree_flatten(value)
+    leaves, given = _flatten(value)
     if given != tree:
         raise TypeError(f"{name}: expected a value of structure {tree}, not {given}")
     return leaves
@@ -227,7 +229,7 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple
             raise ValueError(
                 f"jvp: a tangent of shape {np.shape(getattr(t, 'raw', t))} for a primal of shape {tuple(v.shape)}"
             )
-    outputs, tree = optree.tree_flatten(trace.output)
+    outputs, tree = _flatten(trace.output)
     derivatives = [_push(trace, output, directions) for output in outputs]
     return optree.tree_unflatten(tree, [_outside(o, trace) for o in outputs]), optree.tree_unflatten(tree, derivatives)
 
@@ -239,7 +241,8 @@ def _push(trace: _Trace, output: Any, directions: list) -> Any:
         return finish(value * 0.0, trace.plain)
     nodes = [v.node for v in trace.variables]
     zero = _zeros(output)
-    seed = DiffTensor._wrap(zero, leaf(zero))
+    leaf_node = leaf(zero)
+    seed = DiffTensor._wrap(zero, leaf_node)
     found = BackwardPass((output,), trace.variables, record=True).run((seed,))
     pulled = [(found[n], d) for n, d in zip(nodes, directions, strict=True) if n in found and found[n].node is not None]
     if not pulled:
@@ -251,7 +254,7 @@ def _push(trace: _Trace, output: Any, directions: list) -> Any:
     second.record = second.record or outside
     seeds = [d if isinstance(d, DiffTensor) else backend.asarray(d, dtype=None) for _, d in pulled]
     found = second.run(seeds)
-    return finish(found.get(seed.node, zero), trace.plain)
+    return finish(found.get(leaf_node, zero), trace.plain)
 
 
 def jacobian(fun: Callable, argnum: int = 0) -> Callable:
@@ -264,7 +267,7 @@ def jacobian(fun: Callable, argnum: int = 0) -> Callable:
     @functools.wraps(fun)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         trace = _Trace(fun, argnum, args, kwargs, "jacobian")
-        outputs, tree = optree.tree_flatten(trace.output)
+        outputs, tree = _flatten(trace.output)
         return optree.tree_unflatten(tree, [_rows(trace, output, argnum) for output in outputs])
 
     return jacobian_of
