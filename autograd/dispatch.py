@@ -36,90 +36,92 @@ def function_of(row: "Row") -> Callable:
 
 
 def _general(row: "Row") -> Callable:
-    n, kernels, count = len(row.vjps), row.kernels, len(row.params)
+    n, kernels, count, variadic, single = len(row.vjps), row.kernels, len(row.params), row.variadic, row.outputs == 1
 
     def apply(*args: Any, **params: Any) -> Any:
-        if row.variadic:
+        this = row
+        if variadic:
             args, extra = tuple(args[0]), args[1:]
+            this = row.of_arity(len(args))
             if extra or len(params) != count:
                 params = _bind(row, 1, extra, params)
-            return _call(row.of_arity(len(args)), args, params)
-        if len(args) != n or len(params) != count:
+        elif len(args) != n or len(params) != count:
             args, params = args[:n], _bind(row, len(args[:n]), args[n:], params)
+        raw: list[Any] = []
+        parents: list[Node | None] = []
+        mask = foreign = 0  # bits of the inputs that are tracked, and of those whose arrays are not ours
+        tensors = symbolic = False
         cls: type = np.ndarray
+        bit = 1
         for a in args:
+            node = None
             kind = type(a)
-            if kind is DiffTensor or kind is list or kind is tuple:
-                return _call(row, args, params)
-            if kind not in HOST_SCALARS:
-                cls = kind
+            if kind is DiffTensor:
+                tensors, node, a = True, a.node, a.raw
+                kind = type(a)
+                if node is not None:
+                    mask |= bit
+                    if a is None:
+                        symbolic = True
+                    elif kind not in HOST_SCALARS:
+                        cls = kind
+                elif kind not in HOST_SCALARS:
+                    cls = kind
+            elif kind not in HOST_SCALARS:
+                if kind is list or kind is tuple:
+                    a = backend.asarray(a)
+                else:
+                    cls = kind
+                    foreign |= bit
+            raw.append(a)
+            parents.append(node)
+            bit += bit
+        if symbolic:
+            return _symbolic(this, raw, parents, params)
         try:
-            return kernels[cls](*args, **params)
+            out = kernels[cls](raw, **params) if variadic else kernels[cls](*raw, **params)
         except Exception as error:
-            raise row.failure(error, args, params) from error
+            raise row.failure(error, tuple(raw), params) from error
+        if not tensors:
+            return out
+        context = current()
+        mask &= this.differentiable if context is None or context.recording else 0
+        node = _record(this, raw, parents, mask, foreign, out, params) if mask else None
+        if single:
+            result = _new_tensor(DiffTensor)
+            result.raw, result.node = out, node
+        else:
+            result = tuple(_pick(o, node, i) for i, o in enumerate(out))
+        if context is not None:
+            context.saw(row, tuple(raw), params, (out,) if single else out, (result,) if single else result)
+        return result
 
     return apply
 
 
-def _call(row: "Row", args: tuple, params: dict) -> Any:
-    """Run a row on arguments of which some are tensors (or sequences), with all parameters bound."""
-    raw: list[Any] = []
-    parents: list[Node | None] = []
-    mask = foreign = 0  # bits of the inputs that are tracked, and of those whose arrays are not ours
-    tensors = symbolic = False
-    cls: type = np.ndarray
-    bit = 1
-    for a in args:
-        node = None
-        if type(a) is DiffTensor:
-            tensors, node, a = True, a.node, a.raw
-            if node is not None:
-                mask |= bit
-                symbolic = symbolic or a is None
-        elif isinstance(a, (list, tuple)) or (type(a) is np.ndarray and a.ndim == 0):
-            a = backend.asarray(a)
-        elif type(a) not in HOST_SCALARS:
-            foreign |= bit
-        if a is not None and type(a) not in HOST_SCALARS:
-            cls = type(a)
-        raw.append(a)
-        parents.append(node)
-        bit += bit
-    if symbolic:
-        return _symbolic(row, raw, parents, params)
-    try:
-        out = row.kernels[cls](raw, **params) if row.variadic else row.kernels[cls](*raw, **params)
-    except Exception as error:
-        raise row.failure(error, tuple(raw), params) from error
-    if not tensors:
-        return out
-    context = current()
-    if context is not None and not context.recording:
-        mask = 0
-    mask &= row.differentiable
-    single = row.outputs == 1
-    node = _record(row, raw, parents, mask, foreign, out, params) if mask else None
-    result: Any = DiffTensor._wrap(out, node) if single else tuple(_pick(o, node, i) for i, o in enumerate(out))
-    if context is not None:
-        context.saw(row, tuple(raw), params, (out,) if single else out, (result,) if single else result)
-    return result
-
-
 def _record(row: "Row", raw: list, parents: list, mask: int, foreign: int, out: Any, params: dict) -> Node:
     """The node of a call. An array that is not ours could change before it is read: a copy is kept of it."""
-    keeps_out, *keeps = row.keeps(mask)
-    saved = [out if keeps_out else None]
-    for i, (a, parent, kept) in enumerate(zip(raw, parents, keeps, strict=True)):
-        if type(a) in HOST_SCALARS:
-            saved.append(a)
-        elif kept:
+    keeps = row.keeps(mask)
+    saved = [out if keeps[0] else None]
+    for i, a in enumerate(raw):
+        if keeps[i + 1]:
             saved.append(backend.xp(a).asarray(a, copy=True) if foreign >> i & 1 else a)
+        elif parents[i] is not None:
+            saved.append(parents[i])
         else:
-            saved.append(parent if parent is not None else Spec(a.shape, a.dtype))
-    tracked = tuple(p if mask >> i & 1 else None for i, p in enumerate(parents))
+            saved.append(a if type(a) in HOST_SCALARS else Spec(a.shape, a.dtype))
+    node = _new_node(Node)
+    node.row, node.saved, node.params, node.hooks = row, tuple(saved), params, None
+    if mask + 1 == 1 << len(raw):
+        node.parents = tuple(parents)
+    else:
+        node.parents = tuple([p if mask >> i & 1 else None for i, p in enumerate(parents)])
     if row.outputs == 1:
-        return Node(row, tracked, tuple(saved), params, out.shape, out.dtype)
-    return Node(row, tracked, tuple(saved), params, tuple(o.shape for o in out), tuple(o.dtype for o in out))
+        node.shape, node.dtype = out.shape, out.dtype
+    else:
+        node.shape, node.dtype = tuple(o.shape for o in out), tuple(o.dtype for o in out)
+    node.serial = next_serial()
+    return node
 
 
 def _pick(out: Any, node: Node | None, index: int) -> DiffTensor:

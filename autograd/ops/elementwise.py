@@ -283,6 +283,8 @@ def _replace_zero(x: Any, *, by: float) -> Any:
 
 
 def _np_replace_zero(x: Any, by: float) -> Any:
+    if type(x) is not np.ndarray:  # a NumPy scalar
+        return x.dtype.type(by) if x == 0 else x
     out = x.copy()
     np.copyto(out, by, where=x == 0)  # zeros are rare: several times faster than where()
     return out

@@ -23,12 +23,17 @@ def _flat(x: Any) -> Any:
     return x if x.ndim == 2 else reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
+def _dense(x: Any) -> Any:
+    """x, copied if it is a stretched view, as the gradient of a sum is: NumPy multiplies those without BLAS."""
+    return np.ascontiguousarray(x) if type(x) is np.ndarray and 0 in x.strides else x
+
+
 def _left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
     if y.ndim == 1:
         return g * y if _x.ndim == 1 else expand_dims(g, axis=-1) * y
     if _x.ndim == 1:
         return (y @ expand_dims(g, axis=-1))[..., 0]
-    return g @ _transposed(y)
+    return _dense(g) @ _transposed(y)
 
 
 def _right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
@@ -37,8 +42,8 @@ def _right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if _y.ndim == 1:
         return (_transposed(x) @ expand_dims(g, axis=-1))[..., 0]
     if _y.ndim == 2:
-        return permute(_flat(x), axes=(1, 0)) @ _flat(g)
-    return _transposed(x) @ g
+        return permute(_flat(x), axes=(1, 0)) @ _flat(_dense(g))
+    return _transposed(x) @ _dense(g)
 
 
 def _products(_z: Any, x: Any, _y: Any, **_: Any) -> float:
@@ -46,6 +51,9 @@ def _products(_z: Any, x: Any, _y: Any, **_: Any) -> float:
 
 
 matmul = op("matmul", "matmul", product, _left, _right, flops=_products, doc="The matrix product, with NumPy's rules for vectors and batches of matrices.")
+
+
+matmul.row.kernels[np.ndarray] = lambda x, y: np.matmul(_dense(x), _dense(y))
 
 
 def _linear_shape(x: Any, weight: Any, bias: Any) -> Any:
@@ -65,17 +73,19 @@ def _linear(x: Any, weight: Any, bias: Any) -> Any:
 
 _linear_row = op(
     "linear", _linear, _linear_shape,
-    lambda g, _y, _x, weight, _b: g @ weight,
-    lambda g, _y, x, _w, _b: permute(_flat(g), axes=(1, 0)) @ _flat(x),
+    lambda g, _y, _x, weight, _b: _dense(g) @ weight,
+    lambda g, _y, x, _w, _b: permute(_flat(_dense(g)), axes=(1, 0)) @ _flat(x),
     lambda g, _y, _x, _w, _b: g,
     flops=lambda y, x, w, b: _products(y, x, w) + math.prod(shape_of(y)),
 )  # fmt: skip
-_linear_row.row.kernels[np.ndarray] = lambda x, weight, bias: _np_linear(x, weight, bias)  # type: ignore[attr-defined]
 
 
 def _np_linear(x: Any, weight: Any, bias: Any) -> Any:
-    y = np.matmul(x, weight.T)
+    y = np.matmul(_dense(x), weight.T)
     return np.add(y, bias, out=y) if y.ndim and y.dtype == bias.dtype else y + bias
+
+
+_linear_row.row.kernels[np.ndarray] = _np_linear
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
