@@ -289,15 +289,13 @@ class BackwardPass:
 def match(d: Any, shape: tuple, dtype: Any) -> Any:
     """Bring a gradient to the shape and dtype of its input: sum over the axes along which the input was broadcast,
     take the real part where the input is real, and round to the input's precision."""
-    from .ops.layout import astype, real, sum_to
-
     if d.shape != shape:
-        d = sum_to(d, shape=shape)
-    if d.dtype != dtype:
-        if backend.is_complex(d.dtype) and not backend.is_complex(dtype):
-            d = real(d)
-        d = astype(d, dtype=dtype)
-    return d
+        d = rows.sum_to(d, shape=shape)
+    return d if d.dtype == dtype else rows.astype(d, dtype=dtype)
+
+
+rows: Any = None
+"""The module autograd.ops.layout, once it is imported: the engine itself needs its sum_to and astype."""
 
 
 def _run_hooks(node: Node, g: Any) -> Any:

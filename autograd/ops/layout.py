@@ -85,6 +85,8 @@ permute.row.kernels[np.ndarray] = lambda x, axes=None: x.transpose(axes)  # type
 
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     extra = x.ndim - len(shape)
+    if x.shape[extra:] == shape and type(x) is np.ndarray:
+        return np.add.reduce(x, axis=tuple(range(extra)) if extra != 1 else 0)
     axes = tuple(i for i, n in enumerate(x.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
     library = xp(x)
     total = (np.add.reduce if library is np else library.sum)(x, axis=axes) if axes else x
@@ -97,8 +99,20 @@ sum_to = op(
 )  # fmt: skip
 broadcast_to = op(
     "broadcast_to", lambda x, *, shape: backend.scalar(xp(x).broadcast_to(x, tuple(shape))), lambda x, shape: (tuple(shape), result_dtype(x)),
-    lambda g, _y, _x, shape: sum_to(g, shape=_x.shape), flops=0, doc="x stretched to a shape by NumPy's broadcasting rules (a view).",
+    lambda g, _y, _x, shape: sum_to(g, shape=_x.shape), flops=0, doc="x stretched to a shape by NumPy's broadcasting rules (a view, if it is large).",
 )  # fmt: skip
+
+
+def _np_broadcast_to(x: Any, shape: Any) -> Any:
+    shape = tuple(shape)
+    if math.prod(shape) > 16384:
+        return np.broadcast_to(x, shape)
+    out = np.empty(shape, x.dtype)  # making the view takes longer than filling a small array
+    out[...] = x
+    return out
+
+
+broadcast_to.row.kernels[np.ndarray] = _np_broadcast_to
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:

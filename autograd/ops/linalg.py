@@ -15,7 +15,7 @@ __all__ = ["dot", "einsum", "linear", "matmul", "outer", "tensordot"]
 
 
 def _transposed(x: Any) -> Any:
-    return swapaxes(x, -1, -2)
+    return x.T if x.ndim == 2 else swapaxes(x, -1, -2)
 
 
 def _flat(x: Any) -> Any:
@@ -42,7 +42,7 @@ def _right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
     if _y.ndim == 1:
         return (_transposed(x) @ expand_dims(g, axis=-1))[..., 0]
     if _y.ndim == 2:
-        return permute(_flat(x), axes=(1, 0)) @ _flat(_dense(g))
+        return _flat(x).T @ _flat(_dense(g))
     return _transposed(x) @ _dense(g)
 
 
@@ -74,7 +74,7 @@ def _linear(x: Any, weight: Any, bias: Any) -> Any:
 _linear_row = op(
     "linear", _linear, _linear_shape,
     lambda g, _y, _x, weight, _b: _dense(g) @ weight,
-    lambda g, _y, x, _w, _b: permute(_flat(_dense(g)), axes=(1, 0)) @ _flat(x),
+    lambda g, _y, x, _w, _b: _flat(_dense(g)).T @ _flat(x),
     lambda g, _y, _x, _w, _b: g,
     flops=lambda y, x, w, b: _products(y, x, w) + math.prod(shape_of(y)),
 )  # fmt: skip

@@ -6,7 +6,7 @@ A row assigned as an attribute of the class becomes its method without a further
 from collections.abc import Callable
 from typing import Any
 
-from .. import tensor
+from .. import tape, tensor
 from ..tensor import DiffTensor
 from . import elementwise as e
 from . import index, layout, linalg, reduce
@@ -60,4 +60,4 @@ DiffTensor.mT = property(lambda self: layout.swapaxes(self, -1, -2))  # type: ig
 DiffTensor.at = property(index.At)  # type: ignore[attr-defined]
 
 tensor._UFUNCS.update(e.UFUNCS, matmul=linalg.matmul)
-tensor._to_device = layout.to_device
+tensor._to_device, tape.rows = layout.to_device, layout
