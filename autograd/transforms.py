@@ -33,7 +33,7 @@ def _variable(value: Any) -> DiffTensor:
         if value.node is not None:
             return positive(value)  # a new node on the same tape: gradients stop here for us, and go on for others
         value = value.raw
-    array = backend.asarray(value, copy=None)
+    array = backend.asarray(value, copy=True)  # the pullback may run after the caller has changed it
     if not backend.is_inexact(array.dtype) and not hasattr(value, "dtype"):
         array = array.astype(float)  # a Python integer is meant as a number
     return DiffTensor._wrap(array, leaf(array))
