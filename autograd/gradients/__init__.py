@@ -1,0 +1,32 @@
+"""Gradient transforms: what happens to gradients between the backward pass and the parameters.
+
+A transform is a pair of functions, ``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``;
+``chain`` composes them, and an optimizer is a chain (``autograd.optim``). ``base`` has the pair, the chain and
+``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits.
+
+    >>> import numpy as np
+    >>> from autograd import gradients as gt
+    >>> rule = gt.chain(gt.clip_by_global_norm(1.0), gt.trace(0.9), gt.scale_by_lr(0.1))
+    >>> params = {"w": np.array([3.0, 4.0])}
+    >>> state = rule.init(params)
+    >>> updates, state = rule.update({"w": np.array([6.0, 8.0])}, state, params)
+    >>> gt.apply_updates(params, updates)
+    {'w': array([2.94, 3.92])}
+"""
+
+from .base import (
+    GradientTransform,
+    apply_updates,
+    chain,
+    identity,
+    leafwise,
+    partition,
+    stateless,
+)
+from .clipping import clip_by_global_norm, clip_by_value, global_norm
+from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
+
+__all__ = [
+    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_by_global_norm", "clip_by_value", "global_norm",
+    "identity", "leafwise", "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+]  # fmt: skip
