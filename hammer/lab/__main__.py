@@ -1,0 +1,8 @@
+"""``python -m hammer.lab`` is the ``hammer`` command."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The ``hammer`` command: its options and exit codes. What it does is imported when it is asked for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import UsageError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_EXIT_CODES = """exit codes:
+  0    done
+  1    done, but a trial raised an error (the report names it), or a check of `hammer doctor` failed
+  2    bad input or a missing library: one line says what, and nothing was run
+  130  interrupted: finished trials are kept, a partial report is written, and the same command goes on from there
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from hammer import __version__
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        "hammer",
+        description="Compare gradient-based optimizers, reproducibly.",
+        epilog=_EXIT_CODES,
+        formatter_class=form,
+    )
+    parser.add_argument("--version", action="version", version=f"hammer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    compare = commands.add_parser(
+        "compare", help="compare optimizers on workloads and write a report", epilog=_EXIT_CODES, formatter_class=form,
+        description="Tune every optimizer under the same budget, score it on fresh seeds, and write a report.\n"
+        "Finished trials are kept in a store, so a second run of the same comparison only reads them.",
+    )  # fmt: skip
+    compare.add_argument(
+        "what", nargs="*", metavar="CONFIG|OPTIMIZER",
+        help="a YAML file, a shipped config (quick, smoke, targets), or optimizers to compare instead of the config's; default: quick",
+    )  # fmt: skip
+    compare.add_argument("--workloads", metavar="A,B", help="compare on these workloads instead of the config's")
+    compare.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and workload")
+    compare.add_argument("--seeds", type=int, metavar="N", help="scoring seeds")
+    compare.add_argument("--name", help="the report's name, a folder in --out (default: the config's name)")
+    compare.add_argument(
+        "--out", type=Path, default=Path("reports"), metavar="DIR", help="where reports go (default: reports)"
+    )
+    compare.add_argument(
+        "--store", type=Path, default=Path("runs"), metavar="DIR", help="where finished trials are kept (default: runs)"
+    )
+    compare.add_argument(
+        "--jobs", type=int, metavar="N", help="trials that run at a time (default: the number of usable cores)"
+    )
+    compare.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
+
+    listing = commands.add_parser("list", help="list the workloads or optimizers there are")
+    listing.add_argument("what", choices=["workloads", "optimizers"])
+    commands.add_parser(
+        "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with ``argv`` (the process's own arguments if None); returns the exit code."""
+    arguments, unknown = _parser().parse_known_args(argv)
+    try:
+        if unknown:
+            raise UsageError(f"unknown argument {unknown[0]!r} (see hammer {arguments.command} --help)")
+        if arguments.command == "compare":
+            from .commands import compare
+
+            return compare(arguments)
+        if arguments.command == "list":
+            from .commands import listing
+
+            return listing(arguments.what)
+        from .doctor import doctor
+
+        return doctor()
+    except UsageError as error:
+        print(f"hammer {arguments.command}: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:  # before any trial ran, or a second time
+        print(f"hammer {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `hammer list optimizers | head -1`
+        sys.stderr.close()
+        return DONE

@@ -1,0 +1,140 @@
+"""Running a comparison: which trials are needed, which are there already, and the rest through the workers.
+
+What a comparison needs follows from its config and from the trials that are finished: the tuning trials first; when
+those of a pair (workload, optimizer) are complete, its winner's scoring trials. So an interrupted comparison resumes by
+being run again, and a finished one only reads its trials.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import protocol
+from .config import Config
+from .protocol import Pair, Trial
+from .store import Store
+from .trial import TrialSpec
+from .worker import Workers
+
+Planned = tuple[str, TrialSpec]
+"""A trial's key and spec."""
+
+
+@dataclass
+class PairState:
+    """The trials of one optimizer on one workload. ``chosen`` is None until the tuning trials are complete."""
+
+    settings: list[dict[str, float]]
+    tuning: list[list[Planned]]
+    chosen: int | None
+    scoring: list[Planned]
+    control: list[Planned]
+
+    @property
+    def planned(self) -> list[Planned]:
+        """All of them."""
+        return [*(planned for setting in self.tuning for planned in setting), *self.scoring, *self.control]
+
+
+class Comparison:
+    """A comparison and the trials that are finished so far.
+
+    Args:
+        config: what to compare.
+        store: where trials are kept and looked for.
+    """
+
+    def __init__(self, config: Config, store: Store):
+        self.config, self.store = config, store
+        self.trials: dict[str, Trial] = {}
+        self.reused: set[str] = set()
+        self._pairs: dict[Pair, PairState] = {}
+        self._looked_up: set[str] = set()
+        self._submitted: set[str] = set()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [(workload, optimizer) for workload in self.config.workloads for optimizer in self.config.optimizers]
+
+    @property
+    def total(self) -> int:
+        """The number of trials that the comparison consists of."""
+        c = self.config
+        control = len(c.workloads) * c.seeds if protocol.controlled(c) else 0
+        return len(self.pairs) * (c.trials * c.tuning_seeds + c.seeds) + control
+
+    @property
+    def complete(self) -> bool:
+        return len(self.trials) == self.total
+
+    def pair(self, workload: str, optimizer: str) -> PairState:
+        """The trials of a pair, as far as they are known."""
+        state = self._pairs.get((workload, optimizer))
+        if state is None:
+            tuning = [[*map(_planned, specs)] for specs in protocol.tuning_specs(self.config, workload, optimizer)]
+            settings = [dict(setting[0][1].hyper) for setting in tuning]
+            state = self._pairs[workload, optimizer] = PairState(settings, tuning, None, [], [])
+        if state.chosen is None and all(key in self.trials for setting in state.tuning for key, _ in setting):
+            tuned = [[self.trials[key] for key, _ in setting] for setting in state.tuning]
+            state.chosen = protocol.winner(tuned, protocol.target_of(self.config, workload))
+            best = state.settings[state.chosen]
+            state.scoring = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "scoring"))]
+            if optimizer == protocol.controlled(self.config):
+                state.control = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "control"))]
+        return state
+
+    def finished(self, planned: list[Planned]) -> list[Trial]:
+        """Those of the planned trials that are finished."""
+        return [self.trials[key] for key, _ in planned if key in self.trials]
+
+    def ordered(self) -> list[tuple[str, Trial]]:
+        """The finished trials with their keys, in the order of the config."""
+        planned = [key for pair in self.pairs for key, _ in self.pair(*pair).planned]
+        return [(key, self.trials[key]) for key in planned if key in self.trials]
+
+    def missing(self, workload: str, optimizer: str) -> list[Planned]:
+        """The trials of a pair that can be run now. Those that are in the store are taken from there first."""
+        while True:
+            # After each look the pair is asked again: it knows more once its tuning trials are complete.
+            wanted = [(key, spec) for key, spec in self.pair(workload, optimizer).planned if key not in self.trials]
+            fresh = [key for key, _ in wanted if key not in self._looked_up]
+            if not fresh:
+                return wanted
+            for key in fresh:
+                self._looked_up.add(key)
+                found = self.store.load(key)
+                if found is not None:
+                    self.trials[key] = Trial(*found)
+                    self.reused.add(key)
+
+    def run(self, jobs: int, environment: dict[str, Any], finished: Callable[[Trial], None]) -> None:
+        """Run what is missing, ``jobs`` trials at a time; ``finished`` is called after each.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, after the workers have stopped. What was finished is in ``trials``.
+        """
+        workers = Workers(jobs, self.store.folder, environment)
+
+        def submit(workload: str, optimizer: str) -> None:
+            for key, spec in self.missing(workload, optimizer):
+                if key not in self._submitted:
+                    self._submitted.add(key)
+                    workers.submit(key, spec)
+
+        def done(record: dict[str, Any]) -> None:
+            trial = Trial(record, {})
+            if record["status"] != "error":
+                stored = self.store.load(record["key"])
+                lost = {**record, "status": "error", "error": "its files could not be read back"}
+                trial = Trial(*stored) if stored else Trial(lost, {})
+            self.trials[record["key"]] = trial
+            submit(record["spec"]["problem"], record["spec"]["optimizer"])
+            finished(trial)
+
+        for pair in self.pairs:
+            submit(*pair)
+        workers.run(done)
+
+
+def _planned(spec: TrialSpec) -> Planned:
+    return protocol.key(spec), spec

@@ -1,0 +1,158 @@
+"""What a result depends on besides its config: code, libraries, arithmetic and machine.
+
+``describe()`` is recorded with every comparison and shown in its report. ``arithmetic()`` and ``code_version()`` are the
+parts of it that can change a trial's bits, so they belong to the trial's key.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import autograd
+import hammer
+
+LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "threadpoolctl")
+"""Libraries whose version can change a trial's bits."""
+
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""Environment variables that set the number of BLAS threads of a process that has not started yet."""
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def find(module: str) -> bool:
+    """Whether a module is installed, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
+
+
+def missing_libraries() -> list[str]:
+    """Libraries of the ``lab`` extra that are not installed. They are only looked for: importing them takes seconds."""
+    modules = ("rich", "ruamel.yaml", "sklearn", "mlxtend", "threadpoolctl")
+    return [name for name in modules if not find(name)]
+
+
+def blas() -> list[dict[str, Any]]:
+    """The BLAS libraries loaded in this process (NumPy's and SciPy's): name, version, kernel and threads."""
+    import scipy.linalg  # noqa: F401  (loads SciPy's BLAS, so that the answer does not depend on who imported it)
+    from threadpoolctl import threadpool_info
+
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    columns = {"name": "internal_api", "version": "version", "kernel": "architecture", "threads": "num_threads"}
+    return sorted(({new: pool.get(old) for new, old in columns.items()} for pool in found), key=str)
+
+
+def simd() -> list[str]:
+    """The instruction sets that NumPy found and uses."""
+    found: Any = np.show_config(mode="dicts")  # type: ignore[call-overload]
+    return sorted(found["SIMD Extensions"]["found"])
+
+
+def python() -> str:
+    """The interpreter's name and version."""
+    return f"{platform.python_implementation()} {platform.python_version()}"
+
+
+@cache
+def arithmetic() -> dict[str, Any]:
+    """Versions and instruction sets that decide the last bits of a result."""
+    kernels = [[pool["name"], pool["version"], pool["kernel"]] for pool in blas()]
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "blas": kernels,
+        "simd": simd(),
+    }
+
+
+@cache
+def code_version(problem: str) -> str:
+    """A hash of the code that a trial of ``problem`` runs. Comments and layout do not count."""
+    lab = Path(__file__).parent
+    engine = Path(autograd.__file__).parent
+    files = [file for file in sorted(engine.rglob("*.py")) if engine / "testing" not in file.parents]
+    files.append(Path(hammer.__file__).with_name("vortex.py"))
+    files += [lab / f"{name}.py" for name in ("datasets", "optimizers", "problem", "seeds", "trial")]
+    digest = hashlib.sha256(_code(lab / "problems" / f"{problem}.py"))
+    for file in files:
+        digest.update(_code(file))
+    return digest.hexdigest()
+
+
+@cache
+def _code(file: Path) -> bytes:
+    return hashlib.sha256(ast.dump(ast.parse(file.read_bytes())).encode()).digest()
+
+
+def describe() -> dict[str, Any]:
+    """Everything about this process and machine that a reader of a result may want to know."""
+    return {
+        "hammer": hammer.__version__,
+        "python": python(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "blas": blas(),
+        "simd": simd(),
+        "git": git_state(),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def git_state() -> str | None:
+    """The commit of the source tree that Hammer runs from, marked if files differ from it; None outside a git checkout."""
+    tree = Path(hammer.__file__).parents[1]
+    if shutil.which("git") is None or not (tree / ".git").exists():
+        return None
+
+    def git(*command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["git", "-C", str(tree), *command], capture_output=True, text=True, timeout=10, check=False
+        )
+
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "autograd", "hammer")
+    if commit.returncode or changes.returncode:
+        return None
+    return commit.stdout.strip()[:12] + (" with uncommitted changes" if changes.stdout.strip() else "")

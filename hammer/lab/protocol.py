@@ -1,0 +1,144 @@
+"""The rules of a comparison ("Hammer rules", docs/protocol.md): who gets which trials, which setting wins, what is a hit.
+
+1. Every optimizer gets the same ``trials`` points of one scrambled Halton list, mapped onto its own declared range.
+2. The setting that wins on the tuning seeds runs again on fresh scoring seeds, the same for every optimizer.
+3. The step limit and the number of trials are the same for every optimizer.
+4. A run that misses the target, diverges or raises an error counts as infinitely slow, and is never left out.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import optimizers, problems
+from .config import Config
+from .environment import arithmetic, code_version
+from .seeds import indices
+from .store import key_of
+from .trial import TrialSpec
+
+MOST_DIMENSIONS = 8
+"""The length of a point of the list; an entry uses the first few coordinates, one for each hyper-parameter searched."""
+
+REACHED_BY, REACHED_WITHIN = 0.8, 0.5
+"""A derived target is reached by this share of the best baseline's scoring seeds within this share of the step limit.
+
+Half of the steps leave room for slower optimizers to reach it too, instead of all counting as equally lost.
+"""
+
+Pair = tuple[str, str]
+"""A workload and an optimizer."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its record and arrays. ``arrays`` is empty if it raised an error."""
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """ "finished", "diverged" or "error"."""
+        return self.record["status"]
+
+    @property
+    def final_loss(self) -> float:
+        """The judged loss at the step limit; infinite after a divergence or an error."""
+        return float(self.arrays["loss"][-1]) if self.arrays else math.inf
+
+    def best_loss(self, within: float = 1.0) -> float:
+        """The lowest judged loss in the first ``within`` of the step limit; infinite after a divergence or an error."""
+        if self.status != "finished":
+            return math.inf
+        step = self.arrays["eval_step"]
+        return float(self.arrays["loss"][step <= within * step[-1]].min())
+
+    def to_target(self, target: float | None) -> tuple[float, float]:
+        """Steps and seconds to the first evaluation at or below ``target``; infinite if there is none."""
+        if target is None or not self.arrays:
+            return math.inf, math.inf
+        reached = np.flatnonzero(self.arrays["loss"] <= target)
+        if len(reached) == 0:
+            return math.inf, math.inf
+        return float(self.arrays["eval_step"][reached[0]]), float(self.arrays["seconds"][reached[0]])
+
+
+@cache
+def halton(count: int) -> np.ndarray:
+    """The first ``count`` points of the scrambled Halton list, (count, MOST_DIMENSIONS) in the unit cube.
+
+    The list is nested (more trials keep the first ones) and fixed: it does not depend on the comparison's seed.
+    Owen, "A randomized Halton algorithm in R", 2017 (scipy.stats.qmc.Halton).
+    """
+    from scipy.stats import qmc
+
+    return qmc.Halton(MOST_DIMENSIONS, scramble=True, rng=np.random.default_rng(2017)).random(count)
+
+
+def candidates(optimizer: str, count: int) -> list[dict[str, float]]:
+    """The settings that an optimizer is tuned over."""
+    space = optimizers.get(optimizer).space
+    return [{name: space[name].at(u) for name, u in zip(space, point, strict=False)} for point in halton(count)]
+
+
+def specs(config: Config, workload: str, optimizer: str, hyper: dict[str, float], phase: str) -> list[TrialSpec]:
+    """The trials of one setting in one phase: "tuning", "scoring" or "control"."""
+    problem = problems.get(workload)
+    steps = problem.steps if config.steps is None else config.steps
+    count = config.tuning_seeds if phase == "tuning" else config.seeds
+    dtype = config.dtype or problem.dtype
+    return [
+        TrialSpec(workload, optimizer, hyper, config.seed, index, steps, problem.eval_every, dtype)
+        for index in indices(phase, count)
+    ]
+
+
+def tuning_specs(config: Config, workload: str, optimizer: str) -> list[list[TrialSpec]]:
+    """The tuning trials of a pair, setting by setting."""
+    return [specs(config, workload, optimizer, hyper, "tuning") for hyper in candidates(optimizer, config.trials)]
+
+
+def controlled(config: Config) -> str | None:
+    """The optimizer of the A/A control: the first baseline that is compared."""
+    return next((name for name in config.optimizers if optimizers.get(name).baseline), None) if config.control else None
+
+
+def key(spec: TrialSpec) -> str:
+    """The name of a trial: the hash of all that decides its bits."""
+    return key_of({"spec": spec.described(), "code": code_version(spec.problem), "arithmetic": arithmetic()})
+
+
+def target_of(config: Config, workload: str) -> float | None:
+    """The workload's frozen target, or None if this comparison derives its targets from its own scoring runs."""
+    return problems.get(workload).target.loss if config.targets == "frozen" else None
+
+
+def rating(trials: Sequence[Trial], target: float | None) -> tuple[float, float]:
+    """What settings are chosen by, the lower the better: median steps to the target, then median final loss."""
+    return statistics.median(t.to_target(target)[0] for t in trials), statistics.median(t.final_loss for t in trials)
+
+
+def winner(tuned: Sequence[Sequence[Trial]], target: float | None) -> int:
+    """The index of the best setting on the tuning seeds; the earlier one of equals."""
+    return min(range(len(tuned)), key=lambda i: rating(tuned[i], target))
+
+
+def derived_target(scoring: Mapping[str, Sequence[Trial]]) -> tuple[float, str] | None:
+    """A target from scoring runs, and the baseline that set it; None if no baseline gets anywhere.
+
+    For each baseline: the largest of its ``ceil(0.8 n)`` lowest losses within half the step limit, so that at least 80 %
+    of its seeds reach it. The target is the lowest of these.
+    """
+    reached = {}
+    for name, runs in scoring.items():
+        if optimizers.get(name).baseline and runs:
+            losses = sorted(t.best_loss(REACHED_WITHIN) for t in runs)
+            reached[name] = losses[math.ceil(REACHED_BY * len(losses)) - 1]
+    best = min(reached, key=lambda name: reached[name], default=None)
+    return None if best is None or not math.isfinite(reached[best]) else (reached[best], best)

@@ -1,0 +1,33 @@
+"""A comparison's report: ``write`` puts all files into a folder.
+
+``html`` makes the page, ``markdown`` the summary, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in
+the colours of ``style``; ``text`` prints numbers.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..analysis import Summary
+from ..comparison import Comparison
+from ..store import write_atomically
+from . import charts, data, html, markdown, text
+
+__all__ = ["text", "write"]
+
+
+def write(folder: Path, comparison: Comparison, summary: Summary, environment: dict[str, Any], command: str) -> Path:
+    """Write the report's files; returns the path of the page. A file of the same name is replaced."""
+    files: dict[str, str | bytes] = {
+        "config.yaml": summary.config.to_yaml(),
+        "environment.json": json.dumps(environment, indent=1, ensure_ascii=False) + "\n",
+        "trials.csv": data.trials_csv(comparison, summary),
+        "curves.npz": data.curves_npz(comparison),
+        "results.json": data.results_json(summary),
+        "report.svg": charts.picture(summary),
+        "summary.md": markdown.document(summary, environment, command),
+        "index.html": html.page(summary, environment, command),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return folder / "index.html"

@@ -1,0 +1,107 @@
+"""The raw data of a comparison as files other programs read: CSV, NumPy arrays without pickle, JSON."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+
+from ..analysis import Estimate, Summary
+from ..comparison import Comparison
+from ..seeds import phase_of
+from ..store import npz
+
+
+def trials_csv(comparison: Comparison, summary: Summary) -> str:
+    """One line for each finished trial, in the order of the config."""
+    columns = [
+        "key",
+        "workload",
+        "optimizer",
+        "phase",
+        "seed_index",
+        "hyper",
+        "status",
+        "steps",
+        "final_loss",
+        "best_loss",
+        "steps_to_target",
+    ]
+    columns += ["seconds_to_target", "wall_seconds", "cpu_seconds", "bits", "error"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for key, trial in comparison.ordered():
+        record, spec = trial.record, trial.record["spec"]
+        target = summary.targets[spec["problem"]]
+        steps, seconds = trial.to_target(target[0] if target else None)
+        phase, _ = phase_of(spec["index"])
+        hyper = ";".join(f"{name}={value!r}" for name, value in spec["hyper"].items())
+        row = [
+            key,
+            spec["problem"],
+            spec["optimizer"],
+            phase,
+            spec["index"],
+            hyper,
+            trial.status,
+            record.get("steps", 0),
+        ]
+        row += [
+            trial.final_loss,
+            trial.best_loss(),
+            steps,
+            seconds,
+            record.get("wall_seconds", ""),
+            record.get("cpu_seconds", ""),
+        ]
+        writer.writerow([*row, record.get("bits", ""), record.get("error", "")])
+    return buffer.getvalue()
+
+
+def curves_npz(comparison: Comparison) -> bytes:
+    """All arrays of all trials, by workload.
+
+    For each workload W: ``W.key`` (n,) the trials' keys as in ``trials.csv``; ``W.train_loss`` (n, steps) the loss of
+    each batch; ``W.eval_step`` (e,); ``W.loss``, ``W.metric`` and ``W.seconds`` (n, e) at each evaluation.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for workload in comparison.config.workloads:
+        found = [(key, t) for key, t in comparison.ordered() if t.record["spec"]["problem"] == workload and t.arrays]
+        if found:
+            arrays[f"{workload}.key"] = np.array([key for key, _ in found])
+            arrays[f"{workload}.eval_step"] = found[0][1].arrays["eval_step"]
+            for name in ("train_loss", "loss", "metric", "seconds"):
+                arrays[f"{workload}.{name}"] = np.array([t.arrays[name] for _, t in found])
+    return npz(arrays)
+
+
+def results_json(summary: Summary) -> str:
+    """Verdict, ranking, targets and the table of workloads and optimizers; infinite numbers are null."""
+    result = {
+        "verdict": summary.verdict,
+        "done": summary.done,
+        "total": summary.total,
+        "targets": {w: None if t is None else {"loss": t[0], "set_by": t[1]} for w, t in summary.targets.items()},
+        "control": None if summary.control is None else {"optimizer": summary.control.optimizer, "passed": summary.control.passed, "difference": _estimate(summary.control.difference)},
+        "ranking": [
+            {"optimizer": r.optimizer, "speed": _estimate(r.speed), "rank": _estimate(r.rank), "behind": _estimate(r.lead), "hits": r.hits, "runs": r.runs, "failed": r.failed}
+            for r in summary.ranking
+        ],
+        "cells": [
+            {"workload": w, "optimizer": o, "hyper": c.hyper, "hits": c.hits, "runs": c.runs, "failed": c.failed}
+            | {"steps": _estimate(c.steps), "seconds": _estimate(c.seconds), "final_loss": _estimate(c.final), "final_metric": _finite(c.metric)}
+            for (w, o), c in summary.cells.items()
+        ],
+        "errors": [{k: t.record.get(k) for k in ("key", "spec", "error", "traceback")} for t in summary.failures if t.status == "error"],
+    }  # fmt: skip
+    return json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _estimate(e: Estimate | None) -> dict[str, float | None] | None:
+    return None if e is None else {"value": _finite(e.value), "low": _finite(e.low), "high": _finite(e.high)}

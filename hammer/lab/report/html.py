@@ -1,0 +1,323 @@
+"""The report's page: one file, no network, no fonts or scripts from elsewhere."""
+
+import math
+from html import escape
+from typing import Any
+
+from .. import optimizers, problems
+from ..analysis import Cell, Summary
+from ..seeds import phase_of
+from . import charts, style, text
+
+_SCRIPT = """
+document.querySelectorAll('th button').forEach(b=>b.addEventListener('click',()=>{
+ const th=b.parentNode,tb=th.closest('table').tBodies[0],i=th.cellIndex,up=th.getAttribute('aria-sort')!=='ascending';
+ th.parentNode.querySelectorAll('th').forEach(h=>h.removeAttribute('aria-sort'));
+ th.setAttribute('aria-sort',up?'ascending':'descending');
+ const v=r=>r.cells[i].dataset.sort??r.cells[i].textContent;
+ [...tb.rows].sort((p,q)=>{const a=v(p),c=v(q),x=parseFloat(a),y=parseFloat(c);
+  const d=isNaN(x)||isNaN(y)?a.localeCompare(c):(x===y?0:x-y);return up?d:-d}).forEach(r=>{r.classList.remove('group');tb.append(r)});
+}));
+document.querySelectorAll('.legend button').forEach(b=>b.addEventListener('click',()=>{
+ const off=document.body.classList.toggle('hide-'+b.dataset.series);
+ document.querySelectorAll('.legend button[data-series="'+b.dataset.series+'"]').forEach(o=>o.setAttribute('aria-pressed',!off));
+}));
+"""
+
+
+def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
+    """The page's text."""
+    config = summary.config
+    title = f"Hammer: {config.name}"
+    optimizers_, workloads = len(config.optimizers), len(config.workloads)
+    what = (
+        f"{text.count(optimizers_, 'optimizer')} on {text.count(workloads, 'workload')} · {text.count(config.trials, 'setting')} × "
+        f"{text.count(config.tuning_seeds, 'tuning seed')}, then {text.count(config.seeds, 'scoring seed')} each · {summary.done:,} of {summary.total:,} trials"
+    )
+    body = [
+        f'<header><p class="kind">Optimizer comparison · Hammer {escape(environment["hammer"])}</p><h1>{escape(config.name)}</h1>',
+        f'<p class="verdict">{escape(summary.verdict)}</p><p class="soft">{escape(what)}</p></header>',
+        _ranking(summary),
+        _curves(summary),
+        _targets(summary),
+        _tuning(summary),
+        _failures(summary),
+        _rules(summary),
+        _again(summary, environment, command),
+    ]
+    css = style.VARIABLES + style.PRINTED + style.PAGE + style.CHART + style.HIDING
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{css}</style></head>\n<body><main>\n'
+        + "\n".join(part for part in body if part)
+        + f"\n</main><script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def _name(summary: Summary, optimizer: str) -> str:
+    colour = f"var(--{charts.series(summary, optimizer)})"
+    return f'<span class="dotted" style="background:{colour}"></span>{escape(optimizers.get(optimizer).title)}'
+
+
+def _table(head: list[tuple[str, bool]], rows: list[str]) -> str:
+    """A table in a box of its own that scrolls sideways. ``head``: text and whether the column is aligned left."""
+    cells = "".join(
+        f'<th scope="col"{" class=left" if left else ""}><button>{escape(label)}</button></th>' for label, left in head
+    )
+    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _sort(value: float) -> str:
+    """The attribute that a cell is sorted by; the infinite goes last."""
+    return f'data-sort="{1e300 if not math.isfinite(value) else value:.9g}"'
+
+
+def _ranking(summary: Summary) -> str:
+    if not summary.ranking:
+        return ""
+    config = summary.config
+    most = max(1.0, *(row.speed.high for row in summary.ranking))
+    rows = []
+    for row in summary.ranking:
+        lead = "leader"
+        if row.lead is not None:
+            lead = f"{text.estimate(row.lead, 'score')}<small>{'slower' if row.lead.above_zero else 'not told apart'}</small>"
+        failed = f'<span class="bad">{row.failed}</span>' if row.failed else "0"
+        rows.append(
+            f'<tr><td class="left">{_name(summary, row.optimizer)}</td>'
+            f"<td {_sort(row.speed.value)}>{text.estimate(row.speed, 'score')}</td>"
+            f'<td class="left" {_sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
+            f"<td {_sort(row.rank.value)}>{text.estimate(row.rank, 'score')}</td>"
+            f"<td {_sort(row.lead.value if row.lead else 0.0)}>{lead}</td>"
+            f"<td {_sort(row.hits / row.runs)}>{row.hits}/{row.runs}</td><td {_sort(row.failed)}>{failed}</td></tr>"
+        )
+    head = [
+        ("Optimizer", True),
+        ("Speed score", False),
+        ("Interval", True),
+        ("Mean rank", False),
+        ("Behind the leader", False),
+        ("Targets hit", False),
+        ("Failed", False),
+    ]
+    left_out = [problems.get(w).title for w in config.workloads if w not in summary.ranked_workloads]
+    notes = [
+        "The speed score is the interquartile mean, over all scoring runs, of how fast the target was reached: 1 is the median of the "
+        "fastest optimizer of the workload, 0 a missed target.",
+        f"Intervals: {config.confidence:.0%} stratified bootstrap over seeds, on these workloads; those of the differences are corrected for "
+        "comparing the leader with every other optimizer.",
+    ]
+    if left_out:
+        notes.append(f"Not ranked, because scoring runs are missing: {', '.join(left_out)}.")
+    if summary.control is not None:
+        c = summary.control
+        said = "no difference found, as it should be" if c.passed else "a difference found where there is none"
+        css = "good" if c.passed else "bad"
+        notes.append(
+            f"A/A control, {escape(optimizers.get(c.optimizer).title)} against itself on other seeds: difference "
+            f'{text.estimate(c.difference, "score")}, <span class="{css}">{said}</span>.'
+        )
+    return f"<section><h2>Ranking</h2>{_table(head, rows)}{''.join(f'<p class=soft>{note}</p>' for note in notes)}</section>"
+
+
+def _legend(summary: Summary) -> str:
+    buttons = []
+    for name in summary.config.optimizers:
+        css = charts.series(summary, name)
+        sample = f'<svg viewBox="0 0 30 10" aria-hidden="true"><path class="curve {css}" d="M1 5L29 5"/></svg>'
+        buttons.append(
+            f'<button aria-pressed="true" data-series="{css[1:]}">{sample}{escape(optimizers.get(name).title)}</button>'
+        )
+    return f'<div class="legend">{"".join(buttons)}</div>'
+
+
+def _figure(workload: str, content: str, kind: str, caption: str) -> str:
+    problem = problems.get(workload)
+    return f"<figure><h3>{escape(problem.title)}</h3>{charts.chart(content, f'{kind}, {escape(problem.title)}')}<figcaption>{caption}</figcaption></figure>"
+
+
+def _curves(summary: Summary) -> str:
+    figures = []
+    for workload in summary.config.workloads:
+        problem, target = problems.get(workload), summary.targets[workload]
+        goal = f"target {text.number(target[0])}" if target else "no target"
+        figures.append(
+            _figure(workload, charts.curves(summary, workload), "Loss curves", f"{escape(problem.loss)}; {goal}")
+        )
+    intro = "Median over scoring seeds, with the quartiles as a band; dotted, the target, and a dot where the median run reaches it."
+    return f'<section><h2>Loss curves</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div></section>'
+
+
+def _targets(summary: Summary) -> str:
+    rows = []
+    for workload in summary.config.workloads:
+        cells = {name: summary.cells[workload, name] for name in summary.config.optimizers}
+        best = {
+            kind: min((e.value for c in cells.values() if (e := getattr(c, kind)) is not None), default=math.nan)
+            for kind in ("steps", "seconds", "final")
+        }
+        for i, (name, cell) in enumerate(cells.items()):
+            rows.append(_target_row(summary, workload, name, cell, best, first=i == 0))
+    head = [
+        ("Workload", True),
+        ("Optimizer", True),
+        ("Steps to target", False),
+        ("Seconds to target", False),
+        ("Hit", False),
+        ("Final loss", False),
+        ("Final metric", False),
+        ("Time per step", False),
+    ]
+    targets = []
+    for workload in summary.config.workloads:
+        target = summary.targets[workload]
+        said = f"{text.number(target[0])}: {target[1]}" if target else "none: no baseline finished"
+        targets.append(f"<dt>{escape(problems.get(workload).title)}</dt><dd>{escape(said)}</dd>")
+    notes = (
+        "Medians with bootstrap intervals; a missed target counts as infinite (∞). Seconds are of training only, taken while other trials ran "
+        "beside it on the same machine: compare them roughly."
+    )
+    return (
+        f'<section><h2>Time to target</h2><p class="soft">{notes}</p>{_table(head, rows)}'
+        f'<details><summary class="soft">How the targets were set</summary><dl>{"".join(targets)}</dl></details></section>'
+    )
+
+
+def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: dict[str, float], first: bool) -> str:
+    def number(kind: str, show: str) -> str:
+        e = getattr(cell, kind)
+        value = math.inf if e is None else e.value
+        css = " class=best" if math.isfinite(value) and value == best[kind] else ""
+        shown = text.estimate(e, show)
+        head, _, tail = shown.partition(" [")
+        return f"<td{css} {_sort(value)}>{head}{f'<small>[{tail}</small>' if tail else ''}</td>"
+
+    problem = problems.get(workload)
+    return (
+        f'<tr{" class=group" if first else ""}><td class="left">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
+        f"{number('steps', 'number')}{number('seconds', 'seconds')}<td {_sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>"
+        f"{number('final', 'number')}<td {_sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td>"
+        f"<td {_sort(cell.step_milliseconds)}>{text.seconds(cell.step_milliseconds / 1000)}</td></tr>"
+    )
+
+
+def _tuning(summary: Summary) -> str:
+    figures, rows = [], []
+    for workload in summary.config.workloads:
+        figures.append(
+            _figure(workload, charts.tuning(summary, workload), "Tuning", "median final loss on the tuning seeds")
+        )
+        cells = "".join(
+            f"<td>{escape(text.hyper(summary.cells[workload, name].hyper))}</td>" for name in summary.config.optimizers
+        )
+        rows.append(f'<tr><td class="left">{escape(problems.get(workload).title)}</td>{cells}</tr>')
+    head = [("Workload", True), *((optimizers.get(name).title, False) for name in summary.config.optimizers)]
+    ranges = "".join(
+        f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape('; '.join(f'{k}: {v}' for k, v in optimizers.get(name).space.items()))}"
+        f"{escape(_fixed(name))}</dd>"
+        for name in summary.config.optimizers
+    )
+    frozen = summary.config.targets == "frozen"
+    rule = "fewest median steps to the target, then lowest median final loss" if frozen else "lowest median final loss"
+    intro = (
+        f"Every optimizer had the same {summary.config.trials} points of one list, laid onto its own range. The large dot is the setting that "
+        f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}."
+    )
+    return (
+        f'<section><h2>Tuning</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div>'
+        f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{_table(head, rows)}<dl>{ranges}</dl></section>"
+    )
+
+
+def _fixed(name: str) -> str:
+    fixed = optimizers.get(name).fixed
+    return f"; fixed: {text.settings(fixed)}" if fixed else ""
+
+
+def _failures(summary: Summary) -> str:
+    if not summary.failures:
+        return "<section><h2>Failed trials</h2><p>None diverged, none raised an error.</p></section>"
+    rows = []
+    for trial in summary.failures:
+        spec = trial.record["spec"]
+        why = (
+            f"not finite after {trial.record['diverged_at']} steps"
+            if trial.status == "diverged"
+            else trial.record["error"]
+        )
+        phase = _phase(trial.record)
+        cells = (
+            problems.get(spec["problem"]).title,
+            optimizers.get(spec["optimizer"]).title,
+            text.hyper(spec["hyper"]),
+            phase,
+            trial.status,
+            why,
+        )
+        rows.append("<tr>" + "".join(f'<td class="left">{escape(str(cell))}</td>' for cell in cells) + "</tr>")
+    head = [(label, True) for label in ("Workload", "Optimizer", "Setting", "Phase", "Outcome", "Why")]
+    count = {status: sum(t.status == status for t in summary.failures) for status in ("diverged", "error")}
+    intro = f"{count['diverged']} diverged, {count['error']} raised an error. Each counts as infinitely slow; none is left out."
+    table = _table(head, rows)
+    if len(rows) > 12:
+        table = f"<details><summary>All {len(rows)} of them</summary>{table}</details>"
+    return f"<section><h2>Failed trials</h2><p>{intro}</p>{table}</section>"
+
+
+def _phase(record: dict[str, Any]) -> str:
+    phase, index = phase_of(record["spec"]["index"])
+    return f"{phase}, seed {index}"
+
+
+def _rules(summary: Summary) -> str:
+    rows = []
+    for workload in summary.config.workloads:
+        p = problems.get(workload)
+        steps = summary.config.steps or p.steps
+        cells = (
+            p.about,
+            p.data,
+            str(steps),
+            "–" if p.batch_size is None else str(p.batch_size),
+            summary.config.dtype or p.dtype,
+        )
+        rows.append(
+            f'<tr><td class="left">{escape(p.title)}</td>'
+            + "".join(f'<td class="left wrap">{escape(c)}</td>' for c in cells[:2])
+            + "".join(f"<td>{escape(c)}</td>" for c in cells[2:])
+            + "</tr>"
+        )
+    head = [
+        ("Workload", True),
+        ("Model", True),
+        ("Data", True),
+        ("Step limit", False),
+        ("Batch", False),
+        ("dtype", False),
+    ]
+    return f"<section><h2>Workloads</h2>{_table(head, rows)}</section>"
+
+
+def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
+    config = summary.config
+    libraries = ", ".join(f"{name} {v}" for name, v in environment["libraries"].items() if v)
+    blas = (
+        "; ".join(f"{b['name']} {b['version']} ({b['kernel']})" for b in environment["blas"])
+        + "; one thread in each trial"
+    )
+    spent = f"{summary.trial_seconds:.0f} s of training in {summary.done:,} trials, {summary.reused:,} of them taken from the store"
+    seeds = (
+        f"root {config.seed}; tuning {config.tuning_seeds}, scoring {config.seeds}, drawn from disjoint streams: "
+        "SeedSequence(root, spawn_key=(workload, role, index)); the same for every optimizer"
+    )
+    facts = {
+        "Seeds": seeds, "Python": environment["python"], "Libraries": libraries, "BLAS": blas, "Processor": f"{environment['cpu']}, {environment['cores']} cores, SIMD {', '.join(environment['simd'])}",
+        "System": environment["system"], "Source": environment["git"] or "not a git checkout", "Work": spent, "Made": environment["made"],
+    }  # fmt: skip
+    listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
+    return (
+        f"<section><h2>Make it again</h2><pre>{escape(command)}</pre><p class=soft>The config, with every default written out "
+        f"(<code>config.yaml</code> beside this page):</p><pre>{escape(config.to_yaml())}</pre><dl>{listed}</dl>"
+        "<p class=soft>Beside this page: <code>curves.npz</code> (loss of every trial at every step), <code>trials.csv</code>, "
+        "<code>results.json</code>, <code>environment.json</code>, <code>summary.md</code>, <code>report.svg</code>.</p></section>"
+    )

@@ -1,0 +1,72 @@
+"""Numbers as people read them: three digits, intervals, and what is infinite said in words."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..analysis import Estimate
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float) -> str:
+    """Three significant digits; powers of ten instead of many zeros."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}·{power(int(exponent))}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def power(exponent: int) -> str:
+    """A power of ten: 10⁻³."""
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def seconds(value: float) -> str:
+    """A time in seconds or milliseconds."""
+    if not math.isfinite(value):
+        return "∞"
+    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def estimate(e: Estimate | None, show: str = "number") -> str:
+    """``value [low, high]``; a dash where there is none, "missed" where the value is infinite."""
+    if e is None:
+        return "–"
+    if math.isinf(e.value) and math.isinf(e.low):
+        return "missed"
+    shown = {"number": number, "seconds": seconds, "score": lambda x: f"{x:.2f}"}[show]
+    return f"{shown(e.value)} [{shown(e.low)}, {shown(e.high)}]"
+
+
+def hyper(values: dict[str, float] | None) -> str:
+    """``lr 0.00137``."""
+    return "–" if values is None else ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Options as words: ``momentum 0.9, vortex (gains 5 and 20)``."""
+
+    def one(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({settings(value)})"
+        return (
+            " and ".join(map(one, value))
+            if isinstance(value, tuple | list)
+            else f"{value:g}"
+            if type(value) is float
+            else str(value)
+        )
+
+    return ", ".join(f"{name} {one(value)}" for name, value in values.items())
+
+
+def count(n: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

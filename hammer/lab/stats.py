@@ -1,0 +1,95 @@
+"""Statistics over seeds: robust centres, bootstrap intervals, ranks.
+
+Runs are resampled seed by seed within each workload (a *stratified* bootstrap), and a seed is drawn for all optimizers
+at once, because they are paired. Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice",
+NeurIPS 2021, is the source of the interquartile mean with stratified intervals. Workloads are not resampled: the
+intervals say how sure the result is on these workloads, not on others.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def quantile(values: np.ndarray, q: float, axis: int = 0) -> np.ndarray:
+    """The smallest value that at least a share ``q`` of ``values`` does not exceed; sound for infinite values too."""
+    return np.quantile(values, q, axis=axis, method="inverted_cdf")
+
+
+def median(values: np.ndarray) -> float:
+    """The median; infinite if more than half of the values, or one of the two in the middle, is."""
+    return float(np.median(values))
+
+
+def iqm(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Interquartile mean: the mean of what is left after the lowest and the highest quarter (rounded down) are cut."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def units(steps: np.ndarray) -> np.ndarray:
+    """The unit of speed of each workload: the median steps of its fastest optimizer.
+
+    Where every optimizer's median is infinite it is the fewest steps of any run; infinite if all of them are.
+
+    Args:
+        steps: steps to target, (workloads, seeds, optimizers), infinite where the target was missed.
+    """
+    medians = np.median(steps, axis=1).min(axis=1)
+    return np.where(np.isfinite(medians), medians, steps.min(axis=(1, 2)))
+
+
+def speeds(steps: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Steps to target, (workloads, ...), as speeds: 1 is the unit's speed, 0 a missed target."""
+    unit = unit.reshape(-1, *[1] * (steps.ndim - 1))
+    hit = np.isfinite(steps)  # and then the unit is finite too; a target that the start meets counts as one step
+    return np.where(hit, np.maximum(np.where(hit, unit, 1.0), 1.0) / np.maximum(steps, 1.0), 0.0)
+
+
+def ranks(steps: np.ndarray) -> np.ndarray:
+    """The rank of each optimizer within its workload and seed, 1 for the fewest steps; equals share their mean rank."""
+    from scipy.stats import rankdata
+
+    return rankdata(steps, axis=-1)
+
+
+def overall_iqm(values: np.ndarray) -> np.ndarray:
+    """(..., workloads, seeds, optimizers) -> (..., optimizers): interquartile mean over all runs of an optimizer."""
+    return iqm(values.reshape(*values.shape[:-3], -1, values.shape[-1]), axis=-2)
+
+
+def overall_mean(values: np.ndarray) -> np.ndarray:
+    """(..., workloads, seeds, optimizers) -> (..., optimizers): mean over all runs of an optimizer."""
+    return values.mean(axis=(-3, -2))
+
+
+def bootstrap(values: np.ndarray, statistic: Statistic, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """The statistic of ``resamples`` stratified resamples of ``values``: (resamples, optimizers).
+
+    Args:
+        values: (workloads, seeds, optimizers).
+        statistic: takes (..., workloads, seeds, optimizers) to (..., optimizers).
+        resamples: how many.
+        rng: the stream that draws them.
+    """
+    workloads, seeds, _ = values.shape
+    drawn = rng.integers(seeds, size=(resamples, workloads, seeds))
+    return statistic(values[np.arange(workloads)[:, None], drawn])
+
+
+def interval(resampled: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """The percentile interval of resampled statistics (resamples, ...)."""
+    tail = (1.0 - confidence) / 2.0
+    return quantile(resampled, tail), quantile(resampled, 1.0 - tail)
+
+
+def median_interval(
+    values: np.ndarray, confidence: float, resamples: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """A bootstrap percentile interval of the median of ``values`` (n,); its ends may be infinite."""
+    drawn = values[rng.integers(len(values), size=(resamples, len(values)))]
+    low, high = interval(np.median(drawn, axis=1), confidence)
+    return float(low), float(high)

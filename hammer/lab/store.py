@@ -1,0 +1,85 @@
+"""Trials on disk: a folder of finished trials, each under the key of everything that decides its bits.
+
+A trial is two files: ``KEY.npz`` (its arrays, without pickle) and ``KEY.json`` (its record, with the array file's
+SHA-256). Each is written to a temporary file and renamed, the JSON last: a trial is there when its JSON is. Several
+comparisons may share a store, also at the same time.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def key_of(value: Any) -> str:
+    """The first 24 hexadecimal digits of the SHA-256 of ``canonical(value)``."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:24]
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part of it."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:  # also a KeyboardInterrupt must not leave the temporary file behind; it is raised again
+        os.unlink(temporary)
+        raise
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of an ``.npz`` file; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+class Store:
+    """The trials in ``folder``. ``complaints`` collects a line for each file that was there but could not be used."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.complaints: list[str] = []
+
+    def save(self, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Store a finished trial under ``record["key"]``."""
+        data = npz(arrays)
+        key = record["key"]
+        write_atomically(self.folder / f"{key}.npz", data)
+        write_atomically(
+            self.folder / f"{key}.json",
+            json.dumps({**record, "sha256": hashlib.sha256(data).hexdigest()}, indent=1, ensure_ascii=False),
+        )
+
+    def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """A trial's record and arrays, or None if it is not there or damaged (then ``complaints`` says how)."""
+        path = self.folder / f"{key}.json"
+        try:
+            record = json.loads(path.read_bytes())
+            data = path.with_suffix(".npz").read_bytes()
+            if record["key"] != key or record["sha256"] != hashlib.sha256(data).hexdigest():
+                raise ValueError("its checksum does not fit")
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                arrays = dict(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            self.complaints.append(f"{path}: damaged, the trial is run again ({error})")
+            return None
+        return record, arrays

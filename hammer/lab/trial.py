@@ -1,0 +1,129 @@
+"""A trial: one optimizer with one setting on one problem with one seed.
+
+``run`` is a function of its ``TrialSpec``: the same spec gives the same bits, in whatever process, order or number of
+processes. What it measures of time is kept apart from the rest (``seconds``, ``wall_seconds``, ``cpu_seconds``).
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autograd.optim import Optimizer
+
+from . import optimizers, problems
+from .seeds import Streams, phase_of
+
+TIMES = ("seconds",)
+"""The arrays of a trial that are times, and so differ from run to run."""
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that decides a trial, apart from the code and the arithmetic it runs on."""
+
+    problem: str
+    optimizer: str
+    hyper: Mapping[str, float]
+    root: int
+    index: int
+    steps: int
+    eval_every: int
+    dtype: str
+
+    def described(self) -> dict[str, Any]:
+        """The spec as JSON, with the values that the optimizer's entry fixes."""
+        return {**vars(self), "hyper": dict(self.hyper), "fixed": dict(optimizers.get(self.optimizer).fixed)}
+
+    def __str__(self) -> str:
+        hyper = " ".join(f"{name}={value:.3g}" for name, value in self.hyper.items())
+        phase, number = phase_of(self.index)
+        return f"{self.problem} {self.optimizer} {hyper} {phase} seed {number}"
+
+
+class Stopped(Exception):
+    """The comparison was interrupted while the trial ran."""
+
+
+def run(spec: TrialSpec, stopped: Callable[[], bool] = lambda: False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Run a trial.
+
+    Args:
+        spec: what to run.
+        stopped: asked before each evaluation; once it says yes, ``Stopped`` is raised.
+
+    Returns:
+        The outcome: ``status`` "finished" or "diverged", ``diverged_at`` (the step at which a loss was first not
+        finite, or None), ``steps``, ``wall_seconds`` and ``cpu_seconds`` (training only, without evaluations) and
+        ``bits``, the SHA-256 of all that is not a time, final parameters included.
+        The arrays: ``train_loss`` (steps,) of each batch; and, with one entry for each evaluation (the first before
+        any step), ``eval_step``, ``loss``, ``metric`` and ``seconds``. After a divergence ``train_loss`` and ``loss``
+        are infinite, ``metric`` is NaN and ``seconds`` stays at the time of the divergence.
+    """
+    with np.errstate(all="ignore"):  # overflow is how a trial diverges; it is found by looking at the losses
+        return _run(spec, stopped)
+
+
+def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    task = problems.get(spec.problem).start(Streams(spec.root, spec.problem, spec.index), spec.dtype)
+    parameters = list(task.parameters)
+    optimizer = Optimizer(parameters, optimizers.get(spec.optimizer).transform(spec.hyper))
+
+    eval_step = np.array([*range(0, spec.steps, spec.eval_every), spec.steps])
+    arrays = {
+        "train_loss": np.full(spec.steps, np.inf, spec.dtype),
+        "eval_step": eval_step,
+        "loss": np.full(len(eval_step), np.inf),
+        "metric": np.full(len(eval_step), np.nan),
+        "seconds": np.zeros(len(eval_step)),
+    }
+    wall = cpu = 0.0
+    step, diverged_at = 0, None
+    for row, until in enumerate(eval_step):
+        if stopped():
+            raise Stopped
+        wall_before, cpu_before = time.perf_counter(), time.process_time()
+        while step < until:
+            loss = task.loss()
+            value = loss.item()
+            if not math.isfinite(value):
+                diverged_at = step
+                break
+            arrays["train_loss"][step] = value
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        wall += time.perf_counter() - wall_before
+        cpu += time.process_time() - cpu_before
+        arrays["seconds"][row:] = wall
+        if diverged_at is None:
+            judged, metric = task.evaluate()
+            if math.isfinite(judged):
+                arrays["loss"][row], arrays["metric"][row] = judged, metric
+            else:
+                diverged_at = step
+        if diverged_at is not None:
+            break
+
+    outcome = {
+        "status": "finished" if diverged_at is None else "diverged",
+        "diverged_at": diverged_at,
+        "steps": step,
+        "wall_seconds": wall,
+        "cpu_seconds": cpu,
+        "bits": _bits([*(a for name, a in arrays.items() if name not in TIMES), *(p.numpy() for p in parameters)]),
+    }
+    return outcome, arrays
+
+
+def _bits(arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
