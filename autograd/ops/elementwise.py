@@ -10,6 +10,7 @@ Costs in FLOPs per element count an addition, multiplication or comparison 1, a 
 transcendental function 10, which is about what vectorised implementations spend.
 """
 
+import cmath
 import math
 import operator
 from typing import Any
@@ -17,8 +18,23 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..backend import HOST_SCALARS, xp
-from ..shapes import compared, same, same_bool, same_float, same_real, stretched, stretched_float
+from ..backend import xp
+from ..shapes import (
+    compared,
+    floating,
+    result_dtype,
+    same,
+    same_bool,
+    same_counting,
+    same_float,
+    same_real,
+    same_ufunc,
+    shape_of,
+    stretched,
+    stretched_counting,
+    stretched_float,
+    stretched_ufunc,
+)
 from ..table import Domain, op
 
 __all__ = [
@@ -83,6 +99,7 @@ __all__ = [
     "replace_zero",
     "round",
     "rsqrt",
+    "share",
     "sigmoid",
     "sign",
     "silu",
@@ -119,11 +136,11 @@ divide = op(
 )  # fmt: skip
 negative = op("negative", operator.neg, same, lambda g, _y, _x: -g, doc="-x.")
 positive = op("positive", operator.pos, same, lambda g, _y, _x: g, doc="+x.")
-square = op("square", "square", same, lambda g, _y, x: g * x * 2.0, doc="x².")
+square = op("square", "square", same_counting, lambda g, _y, x: g * x * 2.0, doc="x².")
 reciprocal = op("reciprocal", lambda x: 1.0 / x, same_float, lambda g, y, _x: -(g * y * y), domain=NOT_ZERO, flops=ROOT, doc="1 / x.")
-floor_divide = op("floor_divide", operator.floordiv, stretched, None, None, domain=(Domain(), NOT_ZERO), complex=False, doc="floor(x / y); a constant to the gradient.")
+floor_divide = op("floor_divide", operator.floordiv, stretched_counting, None, None, domain=(Domain(), NOT_ZERO), complex=False, doc="floor(x / y); a constant to the gradient.")
 remainder = op(
-    "remainder", operator.mod, stretched,
+    "remainder", operator.mod, stretched_counting,
     lambda g, _z, _x, _y: g,
     lambda g, _z, x, y: -(g * floor_divide(x, y)),
     domain=(Domain(0.3, 0.9), Domain(1.1, 3.0)), flops=ROOT, complex=False, doc="x mod y, with the sign of y.",
@@ -136,9 +153,14 @@ def _power_base(g: Any, _z: Any, x: Any, y: Any) -> Any:
     return g * (y * x ** where(equal(y, 0), 1, y - 1))
 
 
+def _power_exponent(g: Any, z: Any, x: Any, _y: Any) -> Any:
+    if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic):  # a Python number: it must not widen float32
+        return g * z * (0.0 if x == 0 else math.log(x) if not isinstance(x, complex) and x > 0 else cmath.log(x))
+    return g * z * log(_not_zero(x))
+
+
 power = op(
-    "power", operator.pow, stretched, _power_base,
-    lambda g, z, x, _y: g * z * log(_not_zero(x)),
+    "power", operator.pow, stretched_counting, _power_base, _power_exponent,
     domain=(POSITIVE, Domain()), flops=FUNCTION,
     doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
 )  # fmt: skip
@@ -165,7 +187,7 @@ isfinite = op("isfinite", "isfinite", same_bool, None, doc="Where x is neither N
 sign = op("sign", "sign", same, None, domain=NOT_ZERO, complex=False, doc="-1, 0 or 1; a constant to the gradient.")
 floor = op("floor", "floor", same, None, complex=False, doc="The integer below; a constant to the gradient.")
 ceil = op("ceil", "ceil", same, None, complex=False, doc="The integer above; a constant to the gradient.")
-round = op("round", "round", same, None, complex=False, doc="The nearest integer, ties to even; a constant to the gradient.")
+round = op("round", "round", lambda x: (same_ufunc if result_dtype(x).kind == "b" else same)(x), None, complex=False, doc="The nearest integer, ties to even; a constant to the gradient.")
 trunc = op("trunc", "trunc", same, None, complex=False, doc="The integer towards 0; a constant to the gradient.")
 
 # ---- choice ----
@@ -181,18 +203,19 @@ def _np_where(c: Any, x: Any, y: Any) -> Any:
     of relu, max and clip do, is done on the bits instead: ten times faster, with the same result."""
     if type(c) is np.bool:
         kind = type(y) if type(x) is float or type(x) is int else type(x)
-        if type(y) in (kind, float, int) and kind in HOST_SCALARS:
+        if kind in _INEXACT and (type(x) in (kind, float, int) and type(y) in (kind, float, int)):
             return kind(x if c else y)
         return backend.scalar(np.where(c, x, y))
     if (type(y) is float or type(y) is int) and y == 0 and type(x) is np.ndarray and x.size > 1000:
         bits = _INTEGERS.get(x.dtype)
         if bits is not None and c.shape == x.shape and c.dtype == bool:
-            mask = np.negative(c.view(np.int8), dtype=bits)  # all ones, or all zeros
-            mask &= x.view(bits)
-            return mask.view(x.dtype)
+            kept = c.view(np.int8).astype(bits)
+            kept *= x.view(bits)
+            return kept.view(x.dtype)
     return backend.scalar(np.where(c, x, y))
 
 
+_INEXACT = {np.float16, np.float32, np.float64, np.complex64, np.complex128}
 _INTEGERS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 where = op(
@@ -203,16 +226,43 @@ where = op(
     lambda g, _z, c, _x, _y: where(c, 0.0, g),
     domain=(BOOLS, Domain(), Domain()), doc="x where the condition c is true, y elsewhere.",
 )  # fmt: skip
+
+
+def _share(g: Any, x: Any, y: Any) -> Any:
+    larger = x > y
+    library = xp(larger)
+    g = backend.inexact(g) if hasattr(g, "dtype") else library.full_like(larger, g, dtype=library.float64)
+    return backend.scalar(library.where(larger, g, library.where(x == y, 0.5 * g, 0.0)))
+
+
+def _np_share(g: Any, x: Any, y: Any) -> Any:
+    g = backend.inexact(g)
+    out = _np_where(x > y, g, 0.0)
+    ties = x == y
+    if np.ndim(out) == 0:
+        return backend.scalar(np.where(ties, 0.5 * g, out))
+    if ties.any():  # rare: two passes less in the common case
+        np.copyto(out, 0.5 * g, where=ties)
+    return out
+
+
+share = op(
+    "share", _share, lambda g, x, y: (stretched(g, x, y)[0], floating(result_dtype(g))),
+    lambda h, _z, _g, x, y: share(h, x, y), None, None,
+    domain=(Domain(), Domain(), Domain()), complex=False,
+    doc="What x has of the gradient g of the larger one of x and y: all of it, half of it at ties, or nothing.",
+)  # fmt: skip
+share.row.kernels[np.ndarray] = _np_share
 maximum = op(
     "maximum", "maximum", stretched,
-    lambda g, _z, x, y: where(greater(x, y), g, where(equal(x, y), 0.5 * g, 0.0)),
-    lambda g, _z, x, y: where(greater(y, x), g, where(equal(x, y), 0.5 * g, 0.0)),
+    lambda g, _z, x, y: share(g, x, y),
+    lambda g, _z, x, y: share(g, y, x),
     complex=False, doc="The larger of x and y; at ties each has half of the derivative.",
 )  # fmt: skip
 minimum = op(
     "minimum", "minimum", stretched,
-    lambda g, _z, x, y: where(less(x, y), g, where(equal(x, y), 0.5 * g, 0.0)),
-    lambda g, _z, x, y: where(less(y, x), g, where(equal(x, y), 0.5 * g, 0.0)),
+    lambda g, _z, x, y: share(g, y, x),
+    lambda g, _z, x, y: share(g, x, y),
     complex=False, doc="The smaller of x and y; at ties each has half of the derivative.",
 )  # fmt: skip
 
@@ -227,23 +277,26 @@ def _clipped(g: Any, _y: Any, x: Any, low: float | None, high: float | None) -> 
     return g if high is None else where(less_equal(x, high), g, 0.0)
 
 
-clip = op("clip", _clip, lambda x, **_: same(x), _clipped, domain=Domain(avoid=(-1.0, 1.0)), complex=False, doc="x limited to [low, high] (numbers or None).")
+clip = op(
+    "clip", _clip, lambda x, low, high: (shape_of(x), result_dtype(x, *(b for b in (low, high) if b is not None))),
+    _clipped, domain=Domain(avoid=(-1.0, 1.0)), complex=False, doc="x limited to [low, high] (numbers or None).",
+)  # fmt: skip
 
 # ---- roots, exponentials and logarithms ----
 
 sqrt = op(
-    "sqrt", "sqrt", same_float, lambda g, y, _x: 0.5 * g / replace_zero(y, by=math.inf),
+    "sqrt", "sqrt", same_ufunc, lambda g, y, _x: 0.5 * g / replace_zero(y, by=math.inf),
     domain=POSITIVE, flops=ROOT, doc="The square root; its derivative at 0 is taken as 0.",
 )  # fmt: skip
-rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_float, lambda g, y, _x: -0.5 * (g * y * y * y), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
-exp = op("exp", "exp", same_float, lambda g, y, _x: g * y, flops=FUNCTION, doc="eˣ.")
-expm1 = op("expm1", "expm1", same_float, lambda g, y, _x: g * (y + 1.0), flops=FUNCTION, doc="eˣ - 1, accurate near 0.")
-log = op("log", "log", same_float, lambda g, _y, x: g / x, domain=POSITIVE, flops=FUNCTION, doc="The natural logarithm.")
-log1p = op("log1p", "log1p", same_float, lambda g, _y, x: g / (x + 1.0), domain=Domain(-0.8, 3.0), flops=FUNCTION, doc="log(1 + x), accurate near 0.")
-log2 = op("log2", "log2", same_float, lambda g, _y, x: g / (x * math.log(2.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 2.")
-log10 = op("log10", "log10", same_float, lambda g, _y, x: g / (x * math.log(10.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 10.")
+rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_ufunc, lambda g, y, _x: -0.5 * (g * y * y * y), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
+exp = op("exp", "exp", same_ufunc, lambda g, y, _x: g * y, flops=FUNCTION, doc="eˣ.")
+expm1 = op("expm1", "expm1", same_ufunc, lambda g, y, _x: g * (y + 1.0), flops=FUNCTION, doc="eˣ - 1, accurate near 0.")
+log = op("log", "log", same_ufunc, lambda g, _y, x: g / x, domain=POSITIVE, flops=FUNCTION, doc="The natural logarithm.")
+log1p = op("log1p", "log1p", same_ufunc, lambda g, _y, x: g / (x + 1.0), domain=Domain(-0.8, 3.0), flops=FUNCTION, doc="log(1 + x), accurate near 0.")
+log2 = op("log2", "log2", same_ufunc, lambda g, _y, x: g / (x * math.log(2.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 2.")
+log10 = op("log10", "log10", same_ufunc, lambda g, _y, x: g / (x * math.log(10.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 10.")
 logaddexp = op(
-    "logaddexp", "logaddexp", stretched_float,
+    "logaddexp", "logaddexp", stretched_ufunc,
     lambda g, z, x, _y: g * exp(x - z),
     lambda g, z, _x, y: g * exp(y - z),
     flops=2 * FUNCTION, complex=False, doc="log(eˣ + eʸ), without overflow.",
@@ -251,27 +304,27 @@ logaddexp = op(
 
 # ---- trigonometric and hyperbolic functions ----
 
-sin = op("sin", "sin", same_float, lambda g, _y, x: g * cos(x), flops=FUNCTION, doc="The sine (radians).")
-cos = op("cos", "cos", same_float, lambda g, _y, x: -(g * sin(x)), flops=FUNCTION, doc="The cosine (radians).")
-tan = op("tan", "tan", same_float, lambda g, y, _x: g * (y * y + 1.0), domain=ANGLES, flops=FUNCTION, doc="The tangent (radians).")
-asin = op("asin", "asin", same_float, lambda g, _y, x: g * rsqrt(1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse sine.")
-acos = op("acos", "acos", same_float, lambda g, _y, x: -(g * rsqrt(1.0 - x * x)), domain=INSIDE, flops=FUNCTION, doc="The inverse cosine.")
-atan = op("atan", "atan", same_float, lambda g, _y, x: g / (x * x + 1.0), flops=FUNCTION, domain=INSIDE, doc="The inverse tangent.")
-sinh = op("sinh", "sinh", same_float, lambda g, _y, x: g * cosh(x), flops=FUNCTION, doc="The hyperbolic sine.")
-cosh = op("cosh", "cosh", same_float, lambda g, _y, x: g * sinh(x), flops=FUNCTION, doc="The hyperbolic cosine.")
-tanh = op("tanh", "tanh", same_float, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, doc="The hyperbolic tangent.")
-asinh = op("asinh", "asinh", same_float, lambda g, _y, x: g * rsqrt(x * x + 1.0), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic sine.")
-acosh = op("acosh", "acosh", same_float, lambda g, _y, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0), domain=Domain(1.2, 4.0), flops=FUNCTION, doc="The inverse hyperbolic cosine.")
-atanh = op("atanh", "atanh", same_float, lambda g, _y, x: g / (1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
+sin = op("sin", "sin", same_ufunc, lambda g, _y, x: g * cos(x), flops=FUNCTION, doc="The sine (radians).")
+cos = op("cos", "cos", same_ufunc, lambda g, _y, x: -(g * sin(x)), flops=FUNCTION, doc="The cosine (radians).")
+tan = op("tan", "tan", same_ufunc, lambda g, y, _x: g * (y * y + 1.0), domain=ANGLES, flops=FUNCTION, doc="The tangent (radians).")
+asin = op("asin", "asin", same_ufunc, lambda g, _y, x: g * rsqrt(1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse sine.")
+acos = op("acos", "acos", same_ufunc, lambda g, _y, x: -(g * rsqrt(1.0 - x * x)), domain=INSIDE, flops=FUNCTION, doc="The inverse cosine.")
+atan = op("atan", "atan", same_ufunc, lambda g, _y, x: g / (x * x + 1.0), flops=FUNCTION, domain=INSIDE, doc="The inverse tangent.")
+sinh = op("sinh", "sinh", same_ufunc, lambda g, _y, x: g * cosh(x), flops=FUNCTION, doc="The hyperbolic sine.")
+cosh = op("cosh", "cosh", same_ufunc, lambda g, _y, x: g * sinh(x), flops=FUNCTION, doc="The hyperbolic cosine.")
+tanh = op("tanh", "tanh", same_ufunc, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, doc="The hyperbolic tangent.")
+asinh = op("asinh", "asinh", same_ufunc, lambda g, _y, x: g * rsqrt(x * x + 1.0), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic sine.")
+acosh = op("acosh", "acosh", same_ufunc, lambda g, _y, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0), domain=Domain(1.2, 4.0), flops=FUNCTION, doc="The inverse hyperbolic cosine.")
+atanh = op("atanh", "atanh", same_ufunc, lambda g, _y, x: g / (1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
 atan2 = op(
-    "atan2", "atan2", stretched_float,
+    "atan2", "atan2", stretched_ufunc,
     lambda g, _z, x, y: g * y / _not_zero(x * x + y * y),
     lambda g, _z, x, y: -(g * x / _not_zero(x * x + y * y)),
     domain=(Domain(), NOT_ZERO), flops=FUNCTION, complex=False,
     doc="The angle of the point with ordinate x and abscissa y; derivatives are 0 at the origin.",
 )  # fmt: skip
 hypot = op(
-    "hypot", "hypot", stretched_float,
+    "hypot", "hypot", stretched_ufunc,
     lambda g, z, x, _y: g * x / _not_zero(z),
     lambda g, z, _x, y: g * y / _not_zero(z),
     domain=(Domain(), NOT_ZERO), flops=2 + ROOT, complex=False, doc="√(x² + y²), without overflow; derivatives are 0 at the origin.",
@@ -279,7 +332,7 @@ hypot = op(
 
 
 def _replace_zero(x: Any, *, by: float) -> Any:
-    return backend.scalar(xp(x).where(x == 0, by, x))
+    return backend.scalar(xp(x).where(x == 0, xp(x).full_like(x, by), x))
 
 
 def _np_replace_zero(x: Any, by: float) -> Any:
@@ -309,7 +362,7 @@ def _if_complex(name: str) -> Any:
 
 
 def _imag(x: Any) -> Any:
-    return xp(x).imag(x) if backend.is_complex(x.dtype) else x * 0
+    return xp(x).imag(x) if backend.is_complex(x.dtype) else backend.scalar(xp(x).zeros_like(x))
 
 
 abs = op(
@@ -325,15 +378,17 @@ conj = op("conj", _if_complex("conj"), same, lambda g, _y, _x: conj(g), doc="The
 
 
 def _sigmoid(x: Any) -> Any:
+    x = backend.inexact(x)
     library = xp(x)
     e = library.exp(-abs(x))  # never overflows, and keeps the relative accuracy of small values
     return backend.scalar(library.where(x >= 0, 1.0, e)) / (1.0 + e)
 
 
 def _erf(x: Any) -> Any:
+    x = backend.inexact(x)
     special = backend.special(x)
     if special is not None:
-        return special.erf(x)
+        return special.erf(x).astype(x.dtype)  # float16 is computed in float32
     # erf(x) = 2/√π e^{-x²} Σ 2ⁿ x^{2n+1} / (2n+1)!! (Abramowitz & Stegun 7.1.6): every term is positive
     library = xp(x)
     z = library.clip(x, -6.0, 6.0)  # erf is ±1 to the last bit from there on
@@ -346,8 +401,16 @@ def _erf(x: Any) -> Any:
 
 erf = op("erf", _erf, same_float, lambda g, _y, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
 sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, doc="1 / (1 + e⁻ˣ).")
-softplus = op("softplus", lambda x: xp(x).logaddexp(x, x * 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
-relu = op("relu", lambda x: xp(x).maximum(x, 0), same, lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, doc="max(x, 0); derivative 0 at 0.")
+softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
+
+
+def _np_relu(x: np.ndarray) -> np.ndarray:
+    """NumPy's maximum with a number is slow; with a row of zeros it is twice as fast."""
+    return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if x.ndim > 1 and x.dtype.kind == "f" else 0)
+
+
+relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, doc="max(x, 0); derivative 0 at 0.")
+relu.row.kernels[np.ndarray] = _np_relu
 
 
 def _leaky(x: Any, *, slope: float = 0.01) -> Any:
@@ -402,7 +465,7 @@ gelu = op(
     doc='x · Φ(x) (Hendrycks & Gimpel 2016): exactly, or by tanh with approximate="tanh".',
 )  # fmt: skip
 dropout_mask = op(
-    "dropout_mask", lambda x, mask, *, scale: xp(x).where(mask, x * scale, 0.0), lambda x, mask, **_: stretched(x, mask)[:1] + same(x)[1:],
+    "dropout_mask", lambda x, mask, *, scale: backend.scalar(xp(mask).where(mask, x * scale, 0.0)), lambda x, mask, scale: (stretched(x, mask)[0], result_dtype(x, scale)),
     lambda g, _y, _x, mask, scale: dropout_mask(g, mask, scale=scale), None,
     domain=(Domain(), BOOLS), flops=2, doc="scale · x where the mask is true, else 0: dropout, once the mask is drawn.",
 )  # fmt: skip
@@ -422,7 +485,6 @@ UFUNCS = {
 }  # fmt: skip
 """Rows by the name of the NumPy (or SciPy) ufunc that they differentiate."""
 
-for _class in (np.ndarray, np.bool):
-    where.row.kernels[_class] = _np_where
+where.row.kernels[np.ndarray] = where.row.kernels[np.bool] = _np_where
 for _class in (np.float16, np.float32, np.float64, np.complex64, np.complex128):
     square.row.kernels[_class] = lambda x: x * x

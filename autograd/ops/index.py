@@ -4,6 +4,7 @@ Picking and putting are each other's transpose, so each pair differentiates itse
 to repeated places adds up; ``put`` (``t.at[index].set``) is defined for places that do not repeat.
 """
 
+import importlib
 import math
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
+from ..batch import Batch
 from ..shapes import INT, axes_of, result_dtype, same, shape_of
 from ..table import Domain, op
 from ..tensor import DiffTensor
 from .elementwise import where
+from .layout import reshape
 
 __all__ = [
     "At", "argsort", "getitem", "index_add", "put", "scatter", "scatter_add", "scatter_along_axis", "sort", "take", "take_along_axis",
@@ -31,7 +34,14 @@ def _raw_index(index: Any) -> Any:
         return tuple(_raw_index(i) for i in index)
     if isinstance(index, DiffTensor):
         index = index._value("an index")
-    return np.asarray(index, dtype=None if len(index) else int) if isinstance(index, list) else index
+        if type(index) is Batch:
+            raise _MappedIndexError(
+                "an index that differs between the examples of vmap is possible in x[index] and take(); here use "
+                "scatter_add(), or where() with a condition"
+            )
+    if isinstance(index, list):
+        return np.asarray(index, dtype=None if len(index) else int)
+    return index.copy() if type(index) is np.ndarray else index  # the caller may change it before the backward pass
 
 
 def _is_basic(index: Any) -> bool:
@@ -58,7 +68,15 @@ _getitem = op(
 
 def getitem(x: Any, index: Any) -> Any:
     """x[index], for any index expression of NumPy: numbers, slices, None, ..., integer and boolean arrays."""
-    return _getitem(x, index=_raw_index(index))
+    try:
+        raw = _raw_index(index)
+    except _MappedIndexError:
+        return importlib.import_module("autograd.batching_index").gather(x, index)
+    return _getitem(x, index=raw)
+
+
+class _MappedIndexError(TypeError):
+    """An index holds a batch of ``vmap``, so it cannot be a parameter of a row."""
 
 
 getitem.row = _getitem.row  # type: ignore[attr-defined]
@@ -72,6 +90,7 @@ def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
 
 def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
     out = _zeros(x, shape)
+    index, x = _assignable(out, index, x)
     if _is_basic(index) or (backend.is_array(index) and index.dtype == bool and type(x) is np.ndarray):
         out[index] = x
         return out
@@ -95,6 +114,15 @@ def _add_at(x: Any, places: Any, n: int) -> Any:
     return library.astype(library.arange(n, device=x.device)[:, None] == places[None, :], x.dtype) @ x
 
 
+def _assignable(out: Any, index: Any, values: Any) -> tuple[Any, Any]:
+    """An index expression, and values for it, without None: the array API cannot assign through new axes."""
+    library = xp(out)
+    if library.__name__ in ("numpy", "cupy") or not isinstance(index, tuple) or all(p is not None for p in index):
+        return index, values
+    short = tuple(p for p in index if p is not None)
+    return short, library.reshape(library.broadcast_to(values, out[index].shape), out[short].shape)
+
+
 scatter = op(
     "scatter", _scatter, lambda x, index, shape: (tuple(shape), result_dtype(x)), lambda g, _y, _x, index, shape: _getitem(g, index=index),
     doc="An array of zeros of a shape, with x added at an index.",
@@ -103,6 +131,7 @@ scatter = op(
 
 def _put(x: Any, values: Any, *, index: Any) -> Any:
     out = xp(x).asarray(x, copy=True)
+    index, values = _assignable(out, index, values)
     out[index] = values
     return out
 
@@ -169,7 +198,7 @@ def _take_shape(x: Any, indices: Any, axis: int | None) -> Any:
 def _take_rule(g: Any, _y: Any, _x: Any, indices: Any, axis: int | None) -> Any:
     shape = (math.prod(_x.shape),) if axis is None else tuple(_x.shape)
     d = index_add(g, indices, axis=axis or 0, shape=shape)
-    return d if axis is not None else d.reshape(tuple(_x.shape))
+    return d if axis is not None else reshape(d, shape=tuple(_x.shape))
 
 
 take = op(

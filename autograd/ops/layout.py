@@ -4,6 +4,7 @@ All are linear, so their rules read shapes only and nothing is kept for the back
 """
 
 import builtins
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
-from ..shapes import axes_of, numpy_dtype, reshaped, result_dtype, same, shape_of
+from ..shapes import axes_of, numpy_dtype, reshaped, result_dtype, same, shape_of, summed
 from ..table import op
 from ..tensor import DiffTensor
-from .elementwise import conj, imag, real
+from .elementwise import add, conj, imag, real
 
 __all__ = [
     "astype", "broadcast_to", "concat", "conj", "diag", "diagonal", "expand_dims", "flatten", "flip", "imag", "moveaxis", "pad",
@@ -28,11 +29,15 @@ __all__ = [
 
 
 def _astype(x: Any, *, dtype: Any) -> Any:
+    if not hasattr(x, "dtype"):
+        return np.dtype(dtype).type(x)
     library = xp(x)
-    return library.astype(x, getattr(library, str(numpy_dtype(dtype)), dtype)) if hasattr(x, "dtype") else np.dtype(dtype).type(x)
+    if backend.is_complex(x.dtype) and not backend.is_complex(numpy_dtype(dtype)):
+        x = library.real(x)
+    return library.astype(x, getattr(library, str(numpy_dtype(dtype)), dtype))
 
 
-_astype_row = op("astype", _astype, lambda x, dtype: (shape_of(x), numpy_dtype(dtype)), lambda g, _y, _x, dtype: g, flops=0, doc="x in another dtype.")
+_astype_row = op("astype", _astype, lambda x, dtype: (shape_of(x), numpy_dtype(dtype)), lambda g, _y, _x, dtype: g if backend.is_inexact(numpy_dtype(dtype)) else g * 0.0, flops=0, doc="x in another dtype.")
 
 
 def astype(x: Any, dtype: Any) -> Any:
@@ -47,7 +52,7 @@ def astype(x: Any, dtype: Any) -> Any:
 astype.row = _astype_row.row  # type: ignore[attr-defined]
 
 
-def _to_device(x: Any, *, device: str, source: str) -> Any:
+def _to_device(x: Any, *, device: Any, source: Any) -> Any:
     return backend.to_device(x, device)
 
 
@@ -56,7 +61,8 @@ _to_device_row = op("to_device", _to_device, lambda x, **_: same(x), lambda g, _
 
 def to_device(x: Any, device: str) -> Any:
     """x on another device: "cpu", "cuda" or "cuda:N"; its gradient moves back."""
-    return _to_device_row(x, device=device, source=x.device if isinstance(x, DiffTensor) else backend.device_of(x))
+    raw = x.raw if isinstance(x, DiffTensor) else x
+    return _to_device_row(x, device=device, source=backend.place_of(raw) if backend.is_array(raw) else x.device)
 
 
 # ---- shape ----
@@ -74,10 +80,14 @@ def _order(axes: Any, ndim: int) -> tuple[int, ...]:
     return order
 
 
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(order.index, range(len(order))))
+
+
 permute = op(
     "permute", lambda x, *, axes=None: xp(x).permute_dims(x, _order(axes, x.ndim)),
     lambda x, axes: (tuple(shape_of(x)[a] for a in _order(axes, len(shape_of(x)))), result_dtype(x)),
-    lambda g, _y, _x, axes: permute(g, axes=tuple(np.argsort(_order(axes, _x.ndim)).tolist())),
+    lambda g, _y, _x, axes: permute(g, axes=axes and _inverse(_order(axes, _x.ndim))),
     flops=0, doc="x with its axes in another order (reversed if None).",
 )  # fmt: skip
 permute.row.kernels[np.ndarray] = lambda x, axes=None: x.transpose(axes)  # type: ignore[attr-defined]
@@ -86,7 +96,7 @@ permute.row.kernels[np.ndarray] = lambda x, axes=None: x.transpose(axes)  # type
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     extra = x.ndim - len(shape)
     if x.shape[extra:] == shape and type(x) is np.ndarray:
-        return np.add.reduce(x, axis=tuple(range(extra)) if extra != 1 else 0)
+        return np.add.reduce(x, axis=tuple(range(extra)) if extra != 1 else 0) if extra else x
     axes = tuple(i for i, n in enumerate(x.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
     library = xp(x)
     total = (np.add.reduce if library is np else library.sum)(x, axis=axes) if axes else x
@@ -94,7 +104,7 @@ def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
 
 
 sum_to = op(
-    "sum_to", _sum_to, lambda x, shape: (tuple(shape), result_dtype(x)), lambda g, _y, _x, shape: broadcast_to(g, shape=_x.shape),
+    "sum_to", _sum_to, lambda x, shape: (tuple(shape), (same if shape_of(x) == tuple(shape) else summed)(x)[1]), lambda g, _y, _x, shape: broadcast_to(g, shape=_x.shape),
     flops=lambda _y, x, **_: math.prod(shape_of(x)), doc="The transpose of broadcasting: x summed over the axes along which ``shape`` was stretched.",
 )  # fmt: skip
 broadcast_to = op(
@@ -112,7 +122,8 @@ def _np_broadcast_to(x: Any, shape: Any) -> Any:
     return out
 
 
-broadcast_to.row.kernels[np.ndarray] = _np_broadcast_to
+for _class in (np.ndarray, np.float16, np.float32, np.float64, np.complex64, np.complex128):
+    broadcast_to.row.kernels[_class] = _np_broadcast_to
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
@@ -180,7 +191,7 @@ def _offsets(xs: Any, axis: int) -> list[int]:
 
 
 def _slice(axis: int, ndim: int, start: Any, stop: Any, step: Any = None) -> tuple:
-    return (slice(None),) * (axis % ndim) + (slice(start, stop, step),)
+    return (slice(None),) * (axis % ndim) + (slice(start, stop, step), ...)
 
 
 def _concat_shape(*xs: Any, axis: int = 0) -> Any:
@@ -212,7 +223,7 @@ def _stack_shape(*xs: Any, axis: int = 0) -> Any:
 
 stack = op(
     "stack", lambda xs, *, axis=0: xp(xs[0]).stack([xp(xs[0]).asarray(x) for x in xs], axis=axis), _stack_shape,
-    lambda g, _z, _xs, index, axis: g[(slice(None),) * (axis % g.ndim) + (index,)],
+    lambda g, _z, _xs, index, axis: g[(slice(None),) * (axis % g.ndim) + (index, ...)],
     variadic=True, flops=0, doc="Arrays of one shape joined along a new axis.",
 )  # fmt: skip
 
@@ -237,11 +248,22 @@ def _split_shapes(x: Any, sections: Any, axis: int) -> Any:
 
 
 def _split_rule(gs: Any, _ys: Any, _x: Any, sections: Any, axis: int) -> Any:
-    """The parts' gradients joined; a part that was not used has none, and stands as zeros."""
+    """The parts' gradients joined; a part that was not used has none, and stands as zeros.
+
+    Places to cut at that fall back, as NumPy allows, make parts that overlap: then the gradients are added up.
+    """
+    a, bounds = axis % _x.ndim, _bounds(_x.shape[axis], sections)
+
+    def padded(g: Any, before: int, after: int) -> Any:
+        return pad(g, width=((0, 0),) * a + ((before, after),) + ((0, 0),) * (_x.ndim - a - 1), value=0.0)
+
+    pieces = list(zip(gs, itertools.pairwise(bounds), strict=True))
+    if bounds != sorted(bounds):
+        parts = [padded(g, u, _x.shape[a] - max(u, v)) for g, (u, v) in pieces if g is not None]
+        return functools.reduce(add, parts)
     some = next(g for g in gs if g is not None)
-    empty, a = some[_slice(axis, some.ndim, 0, 0)], axis % some.ndim
-    lengths = [shape[a] for shape, _ in _split_shapes(_x, sections, axis)]
-    return concat([pad(empty, width=((0, 0),) * a + ((0, n),) + ((0, 0),) * (some.ndim - a - 1)) if g is None else g for g, n in zip(gs, lengths, strict=True)], axis=axis)
+    empty = some[_slice(axis, some.ndim, 0, 0)]
+    return concat([padded(empty, 0, v - u) if g is None else g for g, (u, v) in pieces], axis=axis)
 
 
 split = op(

@@ -203,6 +203,8 @@ def _parse(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
         if len(s) != n or (not s.isalpha() and s):
             raise ValueError(f"einsum {subscripts!r}: subscripts {s!r} for an operand of {n} axes")
     if arrow:
+        if dots and "..." not in output:
+            raise ValueError(f"einsum {subscripts!r}: the output has no ... for the axes that ... stands for; to sum over them name them")
         output = output.replace("...", dots)
     else:
         joined = "".join(inputs)
@@ -231,7 +233,7 @@ def _einsum(xs: Any, *, subscripts: str) -> Any:
     labels, x = terms[0]
     library = xp(x)
     gone = tuple(i for i, c in enumerate(labels) if c not in output)
-    x = library.sum(x, axis=gone) if gone else x
+    x = library.sum(x, axis=gone, dtype=x.dtype) if gone else x
     rest = [c for c in labels if c in output]
     return backend.scalar(x) if not rest else library.permute_dims(x, tuple(rest.index(c) for c in output))
 
@@ -248,7 +250,7 @@ def _contract(a: str, x: Any, b: str, y: Any, out: str) -> Any:
 
     def alone(labels: str, other: str, array: Any) -> tuple[str, Any]:
         gone = tuple(i for i, c in enumerate(labels) if c not in other and c not in out)
-        return "".join(c for c in labels if c in other or c in out), library.sum(array, axis=gone) if gone else array
+        return "".join(c for c in labels if c in other or c in out), library.sum(array, axis=gone, dtype=array.dtype) if gone else array
 
     (a, x), (b, y) = alone(a, b, x), alone(b, a, y)
     sizes = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}

@@ -297,7 +297,7 @@ def embedding(ids: Any, weight: Any) -> Any:
     return take(weight, ids, axis=0)
 
 
-def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
+def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
     """x with each element zeroed with probability p, and the others divided by 1 - p (Srivastava et al. 2014).
 
     The mask is drawn from ``rng``, on the host.

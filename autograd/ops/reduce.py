@@ -42,7 +42,7 @@ def _each(factor: float) -> Any:
 
 def _spread(g: Any, x: Any, axis: Any) -> Any:
     """A reduced gradient, stretched again over the shape of the input."""
-    return broadcast_to(reshape(g, shape=kept(x.shape, axis)), shape=x.shape)
+    return broadcast_to(g if axis is None else reshape(g, shape=kept(x.shape, axis)), shape=x.shape)
 
 
 def _kernel(name: str) -> Any:
@@ -88,6 +88,8 @@ def _exclusive(rows: Any) -> Any:
 
 def _shift(x: Any, first: float) -> Any:
     """The last axis moved by one place, ``first`` coming in."""
+    if not x.shape[-1]:
+        return x
     width = ((0, 0),) * (x.ndim - 1) + ((1, 0),)
     return pad(x[..., :-1], width=width, value=first)
 
@@ -140,7 +142,7 @@ any = op("any", _kernel("any"), reduced_bool, None, domain=Domain(kind="bool"), 
 
 def _norm(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     library = xp(x)
-    size = abs(x)
+    size = abs(backend.inexact(x))
     return library.sqrt(library.sum(size * size, axis=axis, keepdims=keepdims))
 
 
@@ -175,12 +177,12 @@ def _total(x: Any, axis: int) -> Any:
 
 
 def _softmax(x: Any, *, axis: int = -1) -> Any:
-    e = xp(x).exp(_shifted(x, axis))
+    e = xp(x).exp(_shifted(backend.inexact(x), axis))
     return e / _total(e, axis)
 
 
 def _log_softmax(x: Any, *, axis: int = -1) -> Any:
-    z = _shifted(x, axis)
+    z = _shifted(backend.inexact(x), axis)
     return z - xp(x).log(_total(xp(x).exp(z), axis))
 
 
@@ -229,7 +231,7 @@ cumsum = op("cumsum", _cumulative("cumulative_sum"), _scanned, _cumsum_rule, doc
 def _cumprod_rule(g: Any, _y: Any, x: Any, axis: int | None) -> Any:
     """xₖ's derivative is (product before k) · sₖ with sₖ = gₖ + xₖ₊₁ sₖ₊₁: a linear scan, exact where elements are 0."""
     if not math.prod(x.shape):
-        return g
+        return reshape(g, shape=x.shape)
     flat = reshape(x, shape=(-1,)) if axis is None else x
     last = 0 if axis is None else axis % flat.ndim
     rows, gs = (moveaxis(a, last, -1) for a in (flat, g))

@@ -1,0 +1,269 @@
+"""Special functions: gamma, beta, error, Bessel and zeta functions, and those of entropy and probability.
+
+Values come from SciPy (on the GPU from CuPy's copy of it). The array API standard has no special functions: for another
+library only those have a kernel that can be written in its elementary functions, the others raise TypeError.
+
+Derivatives are the relations of the Digital Library of Mathematical Functions (dlmf.nist.gov), quoted by equation, with
+rows on the right side, so every order exists. Where one with respect to a parameter has no closed form (the order of a
+Bessel function, the shape of an incomplete gamma or beta function, the exponent of zeta) asking for it is an error,
+never a silent zero. Poles keep their infinities.
+
+``gamma``, ``rgamma`` and ``loggamma`` take complex numbers to the first order of derivative (SciPy's polygamma does not),
+``erfc`` and ``erfcx`` to every order.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from .. import backend
+from ..backend import xp
+from ..shapes import Aval, numpy_dtype, same_float, shape_of, stretched_float
+from ..table import Domain, op
+from .elementwise import FUNCTION, POSITIVE, equal, erf, exp, log, log1p, sigmoid, sign, softplus, where
+from .layout import astype
+from .precision import computed, real_float, result_float
+
+__all__ = [
+    "beta", "betainc", "betaln", "digamma", "entr", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma", "gammainc", "gammaincc",
+    "gammaln", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jn", "jv", "kl_div", "log_expit", "log_ndtr", "log_sigmoid",
+    "loggamma", "logit", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "rel_entr", "rgamma", "xlog1py", "xlogy", "y0", "y1",
+    "yn", "yv", "zeta",
+]  # fmt: skip
+
+SPECIAL = 4 * FUNCTION  # FLOPs of a rational approximation or a short series
+UNIT = Domain(0.1, 0.9)
+ORDERS = Domain(0, 3, kind="int")
+EITHER_SIDE = Domain(-2.6, 3.0, avoid=(-2.0, -1.0, 0.0), gap=0.2)
+_ROOT_PI, _ROOT_2_PI = math.sqrt(math.pi), math.sqrt(2.0 * math.pi)
+
+
+def _scipy(name: str, inputs: int, portable: Callable | None = None, due: Callable = result_float) -> Callable:
+    """A kernel: SciPy's function of that name, or one written in the array API's functions for other libraries."""
+
+    def run(*xs: Any) -> Any:
+        if portable is not None and backend.special(xs[0]) is None:
+            return portable(*xs)
+        return getattr(_library(xs[0]), name)(*xs)
+
+    kernels: Any = (lambda x: run(x), lambda x, y: run(x, y), lambda x, y, z: run(x, y, z))
+    return computed(kernels[inputs - 1], due)
+
+
+def _library(array: Any) -> Any:
+    found = backend.special(array)
+    if found is None:
+        raise TypeError(
+            f"{xp(array).__name__} has no special functions (the array API standard has none); use NumPy or CuPy"
+        )
+    return found
+
+
+def _stretched(*xs: Any) -> Aval:
+    """Broadcast shapes; integer orders and shapes do not widen the dtype."""
+    return np.broadcast_shapes(*map(shape_of, xs)), real_float(*xs)
+
+
+def _number(x: Any, g: Any) -> Any:
+    """An order or shape in the dtype of the gradient, which integers would widen."""
+    return astype(x, dtype=numpy_dtype(g.dtype))
+
+
+def _unknown(row: str, parameter: str) -> Callable:
+    """The rule for a parameter whose derivative has no closed form."""
+
+    def fail() -> NoReturn:
+        raise NotImplementedError(
+            f"{row} has no derivative with respect to {parameter} here (it has no closed form); detach() it, or pass a number"
+        )
+
+    two: Callable = lambda _g, _z, _x, _y: fail()
+    three: Callable = lambda _g, _o, _x, _y, _z: fail()
+    return three if row == "betainc" else two
+
+
+# ---- the gamma family ----
+
+gamma = op("gamma", _scipy("gamma", 1), same_float, lambda g, y, x: g * y * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, doc="Γ(x). Γ' = Γ ψ (DLMF 5.2.2).")  # fmt: skip
+gammaln = op("gammaln", _scipy("gammaln", 1), same_float, lambda g, _y, x: g * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="log |Γ(x)|, for real x. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+loggamma = op("loggamma", _scipy("loggamma", 1), same_float, lambda g, _y, x: g * digamma(x), domain=POSITIVE, flops=SPECIAL, doc="log Γ(x), NaN where Γ(x) < 0; use gammaln there. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+rgamma = op("rgamma", _scipy("rgamma", 1), same_float, lambda g, y, x: -(g * y * digamma(x)), domain=EITHER_SIDE, flops=SPECIAL, doc="1 / Γ(x). (1/Γ)' = -ψ/Γ (DLMF 5.2.2), NaN at 0, -1, -2, ...")  # fmt: skip
+digamma = op("digamma", _scipy("psi", 1), same_float, lambda g, _y, x: g * polygamma(1, x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="ψ(x) = Γ'(x) / Γ(x). ψ' is the trigamma function (DLMF 5.15.1).")  # fmt: skip
+psi = digamma
+
+
+polygamma = op(
+    "polygamma", computed(lambda n, x: _library(x).polygamma(n, x), real_float), _stretched, None, lambda g, _z, n, x: g * polygamma(n + 1, x),
+    domain=(ORDERS, Domain(-2.6, 3.0, avoid=(-2.0, -1.0, 0.0), gap=0.35)), flops=2 * SPECIAL, complex=False,
+    doc="The n-th derivative of ψ, for integers n ≥ 0 (DLMF 5.15).",
+)  # fmt: skip
+zeta = op(
+    "zeta", _scipy("zeta", 2, due=real_float), _stretched, _unknown("zeta", "the exponent"),
+    lambda g, _z, x, y: -(g * _number(x, g) * zeta(x + 1, y)),
+    domain=(Domain(2, 4, kind="int"), POSITIVE), flops=SPECIAL, complex=False,
+    doc="Hurwitz' ζ(x, y) = Σ (k + y)⁻ˣ. ∂ζ/∂y = -x ζ(x + 1, y) (DLMF 25.11.17); none with respect to x.",
+)  # fmt: skip
+beta = op(
+    "beta", _scipy("beta", 2), stretched_float,
+    lambda g, z, x, y: g * z * (digamma(x) - digamma(x + y)),
+    lambda g, z, x, y: g * z * (digamma(y) - digamma(x + y)),
+    domain=POSITIVE, flops=3 * SPECIAL, complex=False, doc="B(x, y) = Γ(x) Γ(y) / Γ(x + y) (DLMF 5.12.1).",
+)  # fmt: skip
+betaln = op(
+    "betaln", _scipy("betaln", 2), stretched_float,
+    lambda g, _z, x, y: g * (digamma(x) - digamma(x + y)),
+    lambda g, _z, x, y: g * (digamma(y) - digamma(x + y)),
+    domain=POSITIVE, flops=3 * SPECIAL, complex=False, doc="log |B(x, y)| (DLMF 5.12.1).",
+)  # fmt: skip
+
+
+def _gamma_density(g: Any, a: Any, x: Any) -> Any:
+    """x^{a-1} e⁻ˣ / Γ(a) (DLMF 8.8.13), by logarithms: no part of it overflows before it does."""
+    a = _number(a, g)
+    return exp(xlogy(a - 1, x) - x - gammaln(a))
+
+
+def _beta_density(g: Any, a: Any, b: Any, x: Any) -> Any:
+    """x^{a-1} (1 - x)^{b-1} / B(a, b) (DLMF 8.17.1)."""
+    a, b = _number(a, g), _number(b, g)
+    return exp(xlogy(a - 1, x) + xlog1py(b - 1, -x) - betaln(a, b))
+
+
+_SHAPE_AND_REAL = (Domain(1, 3, kind="int"), POSITIVE)
+gammainc = op(
+    "gammainc", _scipy("gammainc", 2, due=real_float), _stretched, _unknown("gammainc", "the shape (its first argument)"),
+    lambda g, _z, x, y: g * _gamma_density(g, x, y), domain=_SHAPE_AND_REAL, flops=2 * SPECIAL, complex=False,
+    doc="P(x, y) = γ(x, y) / Γ(x), the regularised lower incomplete gamma function of shape x. ∂P/∂y = y^{x-1} e⁻ʸ / Γ(x) "
+    "(DLMF 8.8.13); none with respect to x.",
+)  # fmt: skip
+gammaincc = op(
+    "gammaincc", _scipy("gammaincc", 2, due=real_float), _stretched, _unknown("gammaincc", "the shape (its first argument)"),
+    lambda g, _z, x, y: -(g * _gamma_density(g, x, y)), domain=_SHAPE_AND_REAL, flops=2 * SPECIAL, complex=False,
+    doc="Q(x, y) = 1 - P(x, y) (see gammainc), the regularised upper incomplete gamma function.",
+)  # fmt: skip
+betainc = op(
+    "betainc", _scipy("betainc", 3, due=real_float), _stretched, _unknown("betainc", "a"), _unknown("betainc", "b"),
+    lambda g, _z, x, y, z: g * _beta_density(g, x, y, z),
+    domain=(Domain(1, 3, kind="int"), Domain(1, 3, kind="int"), UNIT), flops=2 * SPECIAL, complex=False,
+    doc="I_z(x, y), the regularised incomplete beta function. ∂I/∂z = z^{x-1} (1 - z)^{y-1} / B(x, y) (DLMF 8.17.1); none with "
+    "respect to x and y.",
+)  # fmt: skip
+
+
+def multigammaln(a: Any, d: int) -> Any:
+    """log of the multivariate gamma function of dimension d, a real array of numbers > (d - 1)/2 (DLMF 35.3.4)."""
+    total: Any = 0.25 * d * (d - 1) * math.log(math.pi)
+    for j in range(d):
+        total = total + gammaln(a - 0.5 * j)
+    return total
+
+
+# ---- the error function's family: DLMF 7.2.1, 7.17 and 7.10 ----
+
+erfc = op("erfc", _scipy("erfc", 1, lambda x: 1.0 - erf(x)), same_float, lambda g, _y, x: g * exp(-(x * x)) * (-2.0 / _ROOT_PI), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")  # fmt: skip
+erfcx = op("erfcx", _scipy("erfcx", 1), same_float, lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), flops=SPECIAL, doc="exp(x²) erfc(x), for large x without underflow.")  # fmt: skip
+erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
+erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
+ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * exp(-0.5 * (x * x)) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
+log_ndtr = op("log_ndtr", _scipy("log_ndtr", 1), same_float, lambda g, y, x: g * exp(-0.5 * (x * x) - y) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The logarithm of the normal distribution function, for very negative x without underflow.")  # fmt: skip
+ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, _x: g * exp(0.5 * (y * y)) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
+
+# ---- Bessel functions: C' = (C_{ν-1} - C_{ν+1}) / 2 for J and Y (DLMF 10.6.1), I' = (I_{ν-1} + I_{ν+1}) / 2 (DLMF 10.29.1) ----
+
+_ORDER = "the order (its first argument)"
+_ORDER_AND_REAL, _ORDER_AND_POSITIVE = (ORDERS, Domain()), (ORDERS, POSITIVE)
+j0 = op("j0", _scipy("j0", 1), same_float, lambda g, _y, x: -(g * j1(x)), flops=SPECIAL, complex=False, doc="The Bessel function J₀. J₀' = -J₁ (DLMF 10.6.3).")  # fmt: skip
+j1 = op("j1", _scipy("j1", 1), same_float, lambda g, _y, x: g * (0.5 * (j0(x) - jv(2, x))), flops=SPECIAL, complex=False, doc="The Bessel function J₁ (DLMF 10.6.1).")  # fmt: skip
+y0 = op("y0", _scipy("y0", 1), same_float, lambda g, _y, x: -(g * y1(x)), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₀. Y₀' = -Y₁ (DLMF 10.6.3).")  # fmt: skip
+y1 = op("y1", _scipy("y1", 1), same_float, lambda g, _y, x: g * (0.5 * (y0(x) - yv(2, x))), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₁ (DLMF 10.6.1).")  # fmt: skip
+i0 = op("i0", _scipy("i0", 1), same_float, lambda g, _y, x: g * i1(x), flops=SPECIAL, complex=False, doc="The modified Bessel function I₀. I₀' = I₁ (DLMF 10.29.3).")  # fmt: skip
+i1 = op("i1", _scipy("i1", 1), same_float, lambda g, _y, x: g * (0.5 * (i0(x) + iv(2, x))), flops=SPECIAL, complex=False, doc="The modified Bessel function I₁ (DLMF 10.29.1).")  # fmt: skip
+i0e = op("i0e", _scipy("i0e", 1), same_float, lambda g, y, x: g * (i1e(x) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₀(x) (DLMF 10.29.3); the derivative of |x| at 0 counts as 0.")  # fmt: skip
+i1e = op("i1e", _scipy("i1e", 1), same_float, lambda g, y, x: g * (0.5 * (i0e(x) + ive(2, x)) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₁(x) (DLMF 10.29.1).")  # fmt: skip
+jv = op("jv", _scipy("jv", 2, due=real_float), _stretched, _unknown("jv", _ORDER), lambda g, _z, x, y: g * (0.5 * (jv(x - 1, y) - jv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The Bessel function J of order x at y (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
+yv = op("yv", _scipy("yv", 2, due=real_float), _stretched, _unknown("yv", _ORDER), lambda g, _z, x, y: g * (0.5 * (yv(x - 1, y) - yv(x + 1, y))), domain=_ORDER_AND_POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y of order x at y > 0 (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
+iv = op("iv", _scipy("iv", 2, due=real_float), _stretched, _unknown("iv", _ORDER), lambda g, _z, x, y: g * (0.5 * (iv(x - 1, y) + iv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The modified Bessel function I of order x at y (DLMF 10.29.1); no derivative with respect to the order.")  # fmt: skip
+ive = op("ive", _scipy("ive", 2, due=real_float), _stretched, _unknown("ive", _ORDER), lambda g, z, x, y: g * (0.5 * (ive(x - 1, y) + ive(x + 1, y)) - sign(y) * z), domain=(ORDERS, Domain(avoid=(0.0,))), flops=SPECIAL, complex=False, doc="e^{-|y|} times the modified Bessel function I of order x at y (DLMF 10.29.1).")  # fmt: skip
+jn, yn = jv, yv
+
+# ---- logistic functions ----
+
+expit = sigmoid
+logit = op(
+    "logit", _scipy("logit", 1, lambda x: xp(x).log(x) - xp(x).log1p(-x)), same_float, lambda g, _y, x: g / (x * (1.0 - x)),
+    domain=UNIT, flops=2 * FUNCTION, complex=False, doc="log(x / (1 - x)), the inverse of sigmoid, on (0, 1).",
+)  # fmt: skip
+
+
+def log_sigmoid(x: Any) -> Any:
+    """log sigmoid(x), without underflow; also called ``log_expit``."""
+    return -softplus(-x)
+
+
+log_expit = log_sigmoid
+
+# ---- x log x and entropies: 0 log 0 is 0 ----
+
+
+def _portable_xlogy(x: Any, y: Any) -> Any:
+    library = xp(x)
+    return x * library.log(library.where((x == 0) & ~library.isnan(y), 1.0, y))
+
+
+def _portable_xlog1py(x: Any, y: Any) -> Any:
+    library = xp(x)
+    return x * library.log1p(library.where((x == 0) & ~library.isnan(y), 0.0, y))
+
+
+def _one_where_zero(x: Any, y: Any) -> Any:
+    if isinstance(x, (int, float)):
+        return y if x else 1.0
+    return where(equal(x, 0), 1.0, y)
+
+
+xlogy = op(
+    "xlogy", _scipy("xlogy", 2, _portable_xlogy), stretched_float,
+    lambda g, _z, _x, y: g * log(y),
+    lambda g, _z, x, y: g * (x / _one_where_zero(x, y)),
+    domain=(Domain(), POSITIVE), flops=FUNCTION, complex=False, doc="x log y, 0 where x = 0.",
+)  # fmt: skip
+xlog1py = op(
+    "xlog1py", _scipy("xlog1py", 2, _portable_xlog1py), stretched_float,
+    lambda g, _z, _x, y: g * log1p(y),
+    lambda g, _z, x, y: g * (x / _one_where_zero(x, y + 1.0)),
+    domain=(Domain(), Domain(-0.8, 3.0)), flops=FUNCTION, complex=False, doc="x log(1 + y), 0 where x = 0.",
+)  # fmt: skip
+
+
+def _portable_entr(x: Any) -> Any:
+    library = xp(x)
+    return library.where(x < 0, -math.inf, -x * library.log(library.where(x > 0, x, 1.0)))
+
+
+def _portable_rel_entr(x: Any, y: Any) -> Any:
+    """As SciPy: x log(x / y) for positive x and y, 0 for x = 0 ≤ y, NaN for NaN, infinity elsewhere."""
+    library = xp(x)
+    good = (x > 0) & (y > 0)
+    ratio = library.where(good, x, 1.0) / library.where(good, y, 1.0)
+    rest = library.where((x == 0) & (y >= 0), 0.0, math.inf + x * 0.0 + y * 0.0)
+    return library.where(good, x * library.log(ratio), rest)
+
+
+entr = op(
+    "entr", _scipy("entr", 1, _portable_entr), same_float, lambda g, _y, x: -(g * (log(x) + 1.0)),
+    domain=POSITIVE, flops=FUNCTION, complex=False, doc="-x log x, 0 at 0, -inf below. Its derivative at 0 is inf.",
+)  # fmt: skip
+rel_entr = op(
+    "rel_entr", _scipy("rel_entr", 2, _portable_rel_entr), stretched_float,
+    lambda g, _z, x, y: g * (log(x / y) + 1.0),
+    lambda g, _z, x, y: -(g * (x / _one_where_zero(x, y))),
+    domain=POSITIVE, flops=FUNCTION, complex=False, doc="x log(x / y), the terms of the relative entropy; 0 where x = 0.",
+)  # fmt: skip
+kl_div = op(
+    "kl_div", _scipy("kl_div", 2, lambda x, y: _portable_rel_entr(x, y) - x + y), stretched_float,
+    lambda g, _z, x, y: g * log(x / y),
+    lambda g, _z, x, y: g * (1.0 - x / _one_where_zero(x, y)),
+    domain=POSITIVE, flops=FUNCTION, complex=False, doc="x log(x / y) - x + y, the terms of the Kullback-Leibler divergence.",
+)  # fmt: skip
