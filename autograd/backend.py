@@ -15,7 +15,14 @@ import numpy as np
 HOST_SCALARS: set[type] = {bool, int, float, complex, *np.sctypeDict.values()}
 """Classes of numbers that any array library accepts beside its own arrays."""
 
-_namespaces: dict[type, ModuleType] = dict.fromkeys(HOST_SCALARS | {np.ndarray}, np)
+_namespaces: dict[type, Any] = dict.fromkeys(HOST_SCALARS | {np.ndarray}, np)
+_adopted: set[type] = set()
+
+
+def adopt(cls: type, library: Any) -> None:
+    """Make an array class known that belongs to no importable library; ``library`` has the functions it needs."""
+    _namespaces[cls] = library
+    _adopted.add(cls)
 
 
 def namespace(cls: type) -> ModuleType:
@@ -50,7 +57,9 @@ def special(array: Any) -> ModuleType | None:
 
 def is_array(value: Any) -> bool:
     """Whether ``value`` is an array of some library (a NumPy scalar counts: it is NumPy's array of no axes)."""
-    return isinstance(value, (np.ndarray, np.generic)) or (
+    if isinstance(value, (np.ndarray, np.generic)) or type(value) in _adopted:
+        return True
+    return (
         hasattr(value, "shape")
         and hasattr(value, "dtype")
         and hasattr(sys.modules.get(type(value).__module__.partition(".")[0]), "permute_dims")
@@ -89,8 +98,17 @@ def device_of(array: Any) -> str:
     return f"cuda:{array.device.id}" if library == "cupy" else str(array.device)
 
 
-def to_device(array: Any, device: str) -> Any:
-    """The array on ``device``: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy). Copies only if it has to move."""
+def place_of(array: Any) -> Any:
+    """What to give ``to_device`` to bring another array beside this one: its device's name, or, for libraries other than
+    NumPy and CuPy, the library and the device."""
+    library = xp(array)
+    return device_of(array) if library.__name__ in ("numpy", "cupy") else (library, array.device)
+
+
+def to_device(array: Any, device: Any) -> Any:
+    """The array on ``device``: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy), or a ``place_of``. Copies only if it has to move."""
+    if isinstance(device, tuple):
+        return device[0].asarray(array, device=device[1])
     kind, _, index = str(device).partition(":")
     if kind == "cpu":
         if xp(array) is np:
@@ -119,13 +137,27 @@ def _cupy() -> Any:
 
 def is_complex(dtype: Any) -> bool:
     """Whether a dtype, of any library, is complex."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufc":
+        return dtype.kind == "c"
     return "complex" in str(dtype)
 
 
 def is_inexact(dtype: Any) -> bool:
     """Whether a dtype, of any library, is a floating-point or complex one: only such values have gradients."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "biufc":
+        return dtype.kind in "fc"
     name = str(dtype)
     return "float" in name or "complex" in name
+
+
+def inexact(value: Any) -> Any:
+    """An array or a number as a floating-point or complex array: integers and booleans become float64."""
+    if not hasattr(value, "dtype"):
+        value = asarray(value)
+    if is_inexact(value.dtype):
+        return value
+    library = xp(value)
+    return library.astype(value, library.float64)
 
 
 def scalar(array: Any) -> Any:

@@ -5,6 +5,7 @@ in a ``contextvars.ContextVar``, so threads and asyncio tasks do not see each ot
 """
 
 import contextlib
+import copy
 import os
 import sys
 import weakref
@@ -62,6 +63,8 @@ class AutogradContext(contextlib.ContextDecorator):
         self.ops: Counter[str] = Counter()
         self._nodes: list[weakref.ref] = []
         self._tensors: list[weakref.ref] = []
+        self.levels: tuple = ()  # of the calls of vmap that this block is inside of, outermost first
+        self._outsides: dict[Any, AutogradContext | None] = {}
         self._outer: AutogradContext | None = None
         self._token: Token | None = None
 
@@ -76,6 +79,7 @@ class AutogradContext(contextlib.ContextDecorator):
             raise RuntimeError("this context is active already; make another one to enter it again")
         self._outer = outer = current()
         self._token = _current.set(self)
+        self.levels, self._outsides = () if outer is None else outer.levels, {}
         base = (
             (True, False, None, None) if outer is None else (outer.recording, outer.anomaly, outer.dtype, outer.device)
         )
@@ -88,6 +92,14 @@ class AutogradContext(contextlib.ContextDecorator):
         token, self._token, self._outer = self._token, None, None
         if token is not None:
             _current.reset(token)
+
+    def outside(self, level: Any) -> "AutogradContext | None":
+        """This context as it is for what lies outside of a call of vmap: without that level and those inside of it."""
+        if level not in self._outsides:
+            found = copy.copy(self)
+            found.levels, found._outsides = self.levels[: self.levels.index(level)], {}
+            self._outsides[level] = found
+        return self._outsides[level]
 
     @property
     def nodes(self) -> list[Any]:
@@ -146,7 +158,7 @@ def finite(value: Any) -> bool:
     if value is None or isinstance(value, (bool, int, str)):
         return True
     if isinstance(value, (tuple, list)):
-        return all(map(finite, value))
+        return all(finite(getattr(v, "raw", v)) for v in value)
     if isinstance(value, (float, complex)):
         return bool(np.isfinite(value))
     library = xp(value)

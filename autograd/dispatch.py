@@ -3,8 +3,8 @@
 A call takes the raw arrays out of its tensors, runs the kernel of their array class, and, if an input is tracked, leaves a
 node behind that keeps what the derivative rules read. Three functions do that. ``_general`` handles everything: any
 number of inputs, parameters, contexts, symbolic tensors, arrays of ours and of others. ``_unary`` and ``_binary`` are the
-same thing straightened out for the common case (tensors and Python numbers, no parameters, no context); what else they
-meet they pass on. Called without any tensor, as derivative rules call them in a first-order backward pass, all three
+same thing straightened out for the common case (tensors and Python numbers, no context, all parameters by name); what
+else they meet they pass on. Called without any tensor, as derivative rules call them in a first-order backward pass, all three
 just run the kernel.
 """
 
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backend
+from . import backend, batching
 from .backend import HOST_SCALARS
+from .batch import Batch
 from .context import current
 from .tape import PICK, Node, Spec, next_serial
 from .tensor import DiffTensor
@@ -30,7 +31,7 @@ _NO_PARAMS: dict[str, Any] = {}
 def function_of(row: "Row") -> Callable:
     """The function that calls a row."""
     general = _general(row)
-    if row.params or row.variadic or row.outputs != 1 or len(row.vjps) > 2:
+    if row.variadic or row.outputs != 1 or len(row.vjps) > 2 or (len(row.vjps) == 2 and row.params):
         return general
     return _unary(row, general) if len(row.vjps) == 1 else _binary(row, general)
 
@@ -63,36 +64,43 @@ def _general(row: "Row") -> Callable:
                     mask |= bit
                     if a is None:
                         symbolic = True
-                    elif kind not in HOST_SCALARS:
+                    elif kind not in HOST_SCALARS and cls is not Batch:
                         cls = kind
-                elif kind not in HOST_SCALARS:
+                elif kind not in HOST_SCALARS and cls is not Batch:
                     cls = kind
             elif kind not in HOST_SCALARS:
                 if kind is list or kind is tuple:
                     a = backend.asarray(a)
                 else:
-                    cls = kind
+                    cls = kind if cls is not Batch else cls
                     foreign |= bit
             raw.append(a)
             parents.append(node)
             bit += bit
-        if symbolic:
+        context = current() if tensors else None
+        if mask and context is not None and context.levels and batching.lift(raw, parents, context.levels):
+            mask, cls = sum(1 << i for i, p in enumerate(parents) if p is not None), Batch
+        if symbolic and cls is not Batch:
             return _symbolic(this, raw, parents, params)
         try:
-            out = kernels[cls](raw, **params) if variadic else kernels[cls](*raw, **params)
+            if cls is Batch:
+                out = batching.run(row, raw, params)
+            else:
+                out = kernels[cls](raw, **params) if variadic else kernels[cls](*raw, **params)
         except Exception as error:
+            if cls is Batch and not isinstance(error, (IndexError, TypeError, ValueError)):
+                raise  # an operation on the physical arrays has said it
             raise row.failure(error, tuple(raw), params) from error
         if not tensors:
             return out
-        context = current()
         mask &= this.differentiable if context is None or context.recording else 0
         node = _record(this, raw, parents, mask, foreign, out, params) if mask else None
         if single:
-            result = _new_tensor(DiffTensor)
+            result: Any = _new_tensor(DiffTensor)
             result.raw, result.node = out, node
         else:
             result = tuple(_pick(o, node, i) for i, o in enumerate(out))
-        if context is not None:
+        if context is not None and cls is not Batch:  # what batches do is seen when it is done
             context.saw(row, tuple(raw), params, (out,) if single else out, (result,) if single else result)
         return result
 
@@ -138,7 +146,10 @@ def _symbolic(row: "Row", raw: list, parents: list, params: dict) -> Any:
         return DiffTensor._wrap(None, Node(row, tuple(parents), (None, *raw), params, *inferred))
     shapes, dtypes = zip(*inferred, strict=True)
     node = Node(row, tuple(parents), ((None,) * len(shapes), *raw), params, shapes, dtypes)
-    return tuple(_pick(None, node, i) for i in range(len(shapes)))
+    return tuple(
+        DiffTensor._wrap(None, Node(PICK, (node,), (), {"index": i}, shape, dtype))
+        for i, (shape, dtype) in enumerate(inferred)
+    )
 
 
 def _bind(row: "Row", given: int, extra: tuple, params: dict) -> dict:
@@ -164,26 +175,34 @@ def _bind(row: "Row", given: int, extra: tuple, params: dict) -> dict:
 
 
 def _unary(row: "Row", general: Callable) -> Callable:
-    kernels, differentiable = row.kernels, row.differentiable
+    kernels, differentiable, count = row.kernels, row.differentiable, len(row.params)
     keeps_out, keeps_x = row.keeps(1)
 
     def apply(x: Any, *others: Any, **params: Any) -> Any:
-        if type(x) is not DiffTensor or others or params or current() is not None:
+        kind = type(x)
+        if others or len(params) != count:
             return general(x, *others, **params)
-        raw, parent = x.raw, x.node
-        if raw is None:
-            return general(x)
+        if kind is DiffTensor:
+            raw, parent = x.raw, x.node
+            if raw is None or current() is not None:
+                return general(x, **params)
+        elif kind is np.ndarray or kind in HOST_SCALARS:
+            raw = x
+        else:
+            return general(x, **params)
         try:
-            out = kernels[type(raw)](raw)
+            out = kernels[type(raw)](raw, **params)
         except Exception as error:
-            raise row.failure(error, (raw,), {}) from error
+            raise row.failure(error, (raw,), params) from error
+        if raw is x:
+            return out
         result = _new_tensor(DiffTensor)
         result.raw = out
         if parent is None or not differentiable:
             result.node = None
             return result
         result.node = node = _new_node(Node)
-        node.row, node.parents, node.params, node.hooks = row, (parent,), _NO_PARAMS, None
+        node.row, node.parents, node.params, node.hooks = row, (parent,), params, None
         node.saved = (out if keeps_out else None, raw if keeps_x else parent)
         node.shape, node.dtype, node.serial = out.shape, out.dtype, next_serial()
         return result
@@ -208,6 +227,8 @@ def _binary(row: "Row", general: Callable) -> Callable:
                 return general(x, y)
         elif type(y) is DiffTensor and (type(x) is float or type(x) is int):
             a, p, b, q = x, None, y.raw, y.node
+        elif type(x) is np.ndarray and (type(y) is np.ndarray or type(y) is float or type(y) is int):
+            a, b, p, q = x, y, None, None
         else:
             return general(x, y)
         if a is None or b is None:
@@ -219,6 +240,8 @@ def _binary(row: "Row", general: Callable) -> Callable:
             out = kernels[cls](a, b)
         except Exception as error:
             raise row.failure(error, (a, b), {}) from error
+        if a is x and b is y:  # no tensor at all
+            return out
         result = _new_tensor(DiffTensor)
         result.raw = out
         mask = differentiable & ((p is not None) + 2 * (q is not None))

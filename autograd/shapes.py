@@ -37,6 +37,18 @@ def floating(dtype: Any) -> np.dtype:
     return dtype if dtype.kind in "fcV" else np.dtype(np.float64)
 
 
+def ufunc_floating(dtype: Any) -> np.dtype:
+    """The dtype in which NumPy's own exp returns: of integers and booleans the smallest float that holds them all."""
+    dtype = numpy_dtype(dtype)
+    return np.result_type(dtype, np.float16) if dtype.kind in "biu" else dtype
+
+
+def counting(dtype: Any) -> np.dtype:
+    """The dtype in which NumPy multiplies a number by itself: booleans become int8."""
+    dtype = numpy_dtype(dtype)
+    return np.dtype(np.int8) if dtype.kind == "b" else dtype
+
+
 def real_dtype(dtype: Any) -> np.dtype:
     dtype = numpy_dtype(dtype)
     return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
@@ -54,6 +66,14 @@ def stretched_float(*xs: Any, **_: Any) -> Aval:
     return np.broadcast_shapes(*map(shape_of, xs)), floating(result_dtype(*xs))
 
 
+def stretched_ufunc(*xs: Any, **_: Any) -> Aval:
+    return np.broadcast_shapes(*map(shape_of, xs)), ufunc_floating(result_dtype(*xs))
+
+
+def stretched_counting(*xs: Any, **_: Any) -> Aval:
+    return np.broadcast_shapes(*map(shape_of, xs)), counting(result_dtype(*xs))
+
+
 def compared(*xs: Any, **_: Any) -> Aval:
     return np.broadcast_shapes(*map(shape_of, xs)), BOOL
 
@@ -64,6 +84,14 @@ def same(x: Any, **_: Any) -> Aval:
 
 def same_float(x: Any, **_: Any) -> Aval:
     return shape_of(x), floating(result_dtype(x))
+
+
+def same_ufunc(x: Any, **_: Any) -> Aval:
+    return shape_of(x), ufunc_floating(result_dtype(x))
+
+
+def same_counting(x: Any, **_: Any) -> Aval:
+    return shape_of(x), counting(result_dtype(x))
 
 
 def same_real(x: Any, **_: Any) -> Aval:

@@ -80,6 +80,7 @@ class Row:
     outputs: int | None = 1  # None: a tuple whose length the parameters decide
     variadic: bool = False
     complex: bool = True
+    batch: Callable | None = None  # the batching rule (see autograd.batching)
     params: dict[str, Any] = field(default_factory=dict)
     kernels: Kernels = field(init=False, repr=False)
     apply: Callable = field(init=False, repr=False)
@@ -141,14 +142,10 @@ class Row:
             ]
         )
         message = f"{self.name}({given}): {error}"
-        kind = next(
-            (k for k in (np.exceptions.AxisError, IndexError, ValueError, TypeError) if isinstance(error, k)), None
-        )
-        return (
-            RuntimeError(message)
-            if kind is None
-            else (ValueError if kind is np.exceptions.AxisError else kind)(message)
-        )
+        if isinstance(error, np.exceptions.AxisError):
+            return ValueError(message)
+        kinds = (IndexError, ValueError, TypeError, ImportError, MemoryError)
+        return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)(message)
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"
@@ -159,6 +156,8 @@ def _size(x: Any) -> int:
 
 
 def _names(rule: Callable) -> list[str]:
+    if inspect.isfunction(rule):  # several times faster than a signature, and there are hundreds of rules to import
+        return list(rule.__code__.co_varnames[: rule.__code__.co_argcount])
     return [
         p.name
         for p in inspect.signature(rule).parameters.values()
@@ -197,13 +196,17 @@ def op(
         columns: ``flops`` (a number per element of the output, or a function of output, inputs and params),
             ``outputs`` (how many; None for a tuple whose length depends on the parameters), ``variadic`` (any number
             of inputs, passed as a sequence; the one rule is called as ``rule(g, out, xs, index, **params)``),
-            ``complex`` (whether complex inputs are allowed).
+            ``complex`` (whether complex inputs are allowed), ``batch`` (the batching rule for ``vmap``, see ``autograd.batching``).
     """
     if name in OPS:
         raise ValueError(f"the op table has a row {name!r} already")
-    kernel_params = inspect.signature(forward).parameters.values() if inspect.isfunction(forward) else ()
-    params = {p.name: p.default for p in kernel_params if p.kind is p.KEYWORD_ONLY}
-    inputs = tuple(p.name for p in kernel_params if p.kind is not p.KEYWORD_ONLY) or tuple("xyz"[: len(vjps)])
+    inputs, params = list("xyz"[: len(vjps)]), {}
+    if inspect.isfunction(forward):
+        kernel = inspect.unwrap(forward)
+        code, defaults = kernel.__code__, kernel.__kwdefaults__ or {}
+        inputs = _names(kernel) or inputs
+        named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        params = {p: defaults.get(p, inspect.Parameter.empty) for p in named}
     domains = domain if isinstance(domain, tuple) else (domain,) * len(vjps)
     row = Row(name, forward, infer, vjps, domain=domains, params=params, **columns)
     row.apply = apply = function_of(row)
@@ -212,7 +215,8 @@ def op(
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     apply.__signature__ = inspect.Signature(
         [inspect.Parameter("arrays" if row.variadic else x, kind) for x in inputs]
-        + [inspect.Parameter(k, kind, default=d) for k, d in params.items()]
+        + [inspect.Parameter(k, kind, default=d) for k, d in params.items()],
+        __validate_parameters__=False,
     )
     apply.row = row
     OPS[name] = row

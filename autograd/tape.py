@@ -81,7 +81,9 @@ class Leaf(Node):
     __slots__ = ("grad", "stale")
 
     def __init__(self, shape: tuple, dtype: Any):
-        super().__init__(None, (), (), {}, shape, dtype)
+        # written out: a leaf is made anew for every parameter at every optimizer step
+        self.row, self.parents, self.saved, self.params = None, (), (), {}
+        self.shape, self.dtype, self.serial, self.hooks = shape, dtype, next_serial(), None
         self.grad: Any = None
         self.stale = False
 
@@ -203,8 +205,13 @@ class BackwardPass:
         Args:
             seeds: for each output its cotangent, of the output's shape. None stands for one, for scalar outputs.
 
-        The gradients are raw arrays, or tensors if the pass is recorded; ``.grad`` of leaves is not touched.
+        The gradients are raw arrays, or tensors if the pass is recorded; ``.grad`` of leaves is not touched. Raw arrays
+        are the caller's own: no two of them share memory.
         """
+        found = self._run(seeds)
+        return found if self.record else _apart(found)
+
+    def _run(self, seeds: Sequence[Any] | None) -> dict[Node, Any]:
         grads: dict[Node, Any] = {}
         for output, seed in zip(self.outputs, seeds if seeds is not None else [None] * len(self.outputs), strict=True):
             if output.node is not None:
@@ -229,6 +236,8 @@ class BackwardPass:
             )
         is_tensor = type(seed) is type(output)
         raw = seed.raw if is_tensor else seed if isinstance(seed, np.generic) else backend.asarray(seed)
+        if type(raw) is np.ndarray and not self.record:
+            raw = raw.copy()  # a gradient may be the cotangent itself, and the caller may change that
         shape = seed.shape if is_tensor else raw.shape
         if tuple(shape) != tuple(output.shape):
             raise ValueError(
@@ -262,7 +271,8 @@ class BackwardPass:
             parents, params = node.parents, node.params
             saved: Any = node.saved
             if row is PICK:
-                grads.setdefault(parents[0], [None] * len(parents[0].shape))[params["index"]] = g
+                parts, i = grads.setdefault(parents[0], [None] * len(parents[0].shape)), params["index"]
+                parts[i] = g if parts[i] is None else parts[i] + g
                 continue
             if record:
                 saved = _handles(node, tensor)
@@ -284,6 +294,20 @@ class BackwardPass:
                     if not record:
                         owned.add(parent)
         return found
+
+
+def _apart(found: dict[Node, Any]) -> dict[Node, Any]:
+    """Gradients of which each has memory of its own, that can be written to."""
+    roots = set()
+    for node, g in found.items():
+        if type(g) is np.ndarray:
+            root = g
+            while type(root.base) is np.ndarray:
+                root = root.base
+            if id(root) in roots or not g.flags.writeable:
+                found[node] = root = g.copy()
+            roots.add(id(root))
+    return found
 
 
 def match(d: Any, shape: tuple, dtype: Any) -> Any:

@@ -6,13 +6,16 @@ attached by ``autograd.ops``; this file has what is not an operation: making ten
 the ways in which they refuse to be changed.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
 from . import backend
+from .batch import Batch
 from .context import current
+from .shapes import numpy_dtype
 from .tape import BackwardPass, Leaf, Node
 
 
@@ -109,8 +112,10 @@ class DiffTensor:
     def __repr__(self) -> str:
         if self.raw is None:
             return f"DiffTensor(symbolic, shape={self.shape}, dtype={self.dtype})"
+        if type(self.raw) is Batch:
+            return f"DiffTensor({self.raw!r})"
         text = np.array2string(self.numpy(), separator=", ", threshold=60, prefix="DiffTensor(")
-        notes = [] if self.dtype in (np.float64, np.int64, np.bool_) else [f"dtype={self.dtype}"]
+        notes = [] if str(numpy_dtype(self.dtype)) in ("float64", "int64", "bool") else [f"dtype={self.dtype}"]
         notes += [f"shape={self.shape}"] if self.size > 60 else []
         notes += [] if self.device == "cpu" else [f"device={self.device!r}"]
         notes += (
@@ -170,7 +175,10 @@ class DiffTensor:
         return complex(self._one("complex()"))
 
     def __index__(self) -> int:
-        return self._one("an index").__index__()
+        value = self._one("an index")
+        if "int" not in str(value.dtype):
+            raise TypeError(f"an index must be an integer, not a tensor of {value.dtype}")
+        return int(value)
 
     def __bool__(self) -> bool:
         if self.size != 1:
@@ -182,7 +190,8 @@ class DiffTensor:
     def _one(self, what: str) -> Any:
         if self.size != 1:
             raise TypeError(f"{what} needs a tensor of one element; this one has shape {tuple(self.shape)}")
-        return self._value(what).reshape(())[()]
+        value = self._value(what)
+        return backend.xp(value).reshape(value, ())[()]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.node is not None:
@@ -195,15 +204,12 @@ class DiffTensor:
         """NumPy's functions on tensors are the rows of the same name; ``np.array([..]) * tensor`` comes here too."""
         row = _UFUNCS.get(ufunc.__name__)
         if row is None or method != "__call__" or kwargs:
-            what = (
-                f"numpy.{ufunc.__name__}"
-                + ("" if method == "__call__" else f".{method}")
-                + (f" with {', '.join(kwargs)}" if kwargs else "")
-            )
-            raise TypeError(
-                f"{what} has no derivative here; use a function of autograd.ops, or .numpy() if no gradient is wanted"
-            )
+            return importlib.import_module(".protocols", __package__).ufunc(ufunc, method, inputs, kwargs)
         return row(*inputs)
+
+    def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """NumPy's other functions: the rules of ``autograd.numpy``, or a TypeError that names the nearest."""
+        return importlib.import_module(".protocols", __package__).function(func, args, kwargs)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -246,7 +252,7 @@ class DiffTensor:
         Args:
             gradient: the cotangent, of this tensor's shape; None (one) for a tensor of no axes.
         """
-        for node, g in BackwardPass((self,)).run((gradient,)).items():
+        for node, g in BackwardPass((self,))._run((gradient,)).items():
             if type(node) is Leaf:
                 node.grad = backend.freeze(g if node.grad is None else node.grad + g)
 
@@ -265,7 +271,8 @@ class DiffTensor:
 
     def detach(self) -> Self:
         """The same value as a constant."""
-        return self._wrap(self._value("detach()"), None)
+        raw = self._value("detach()")
+        return self._wrap(raw.detached() if type(raw) is Batch else raw, None)
 
     def to(self, where: Any) -> "DiffTensor":
         """The tensor on a device ("cpu", "cuda", "cuda:N") or in a dtype; gradients flow back through the move."""

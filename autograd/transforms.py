@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import optree
 
-from . import backend
+from . import backend, batching
+from .batch import Batch, physical
 from .context import current, enable_grad
 from .ops.elementwise import positive
-from .ops.layout import stack
+from .ops.layout import concat, reshape, stack
+from .shapes import numpy_dtype
 from .tape import BackwardPass, Node
 from .tensor import DiffTensor, leaf
 
 Argnum = int | Sequence[int]
+_FEW, _MANY = 5, 128  # rows of a Jacobian: so few are faster in a loop; so many at a time bound the memory
 _flatten: Callable[[Any], tuple[list[Any], Any]] = optree.tree_flatten  # type: ignore[assignment]
 _map: Callable = optree.tree_map
 
@@ -31,8 +34,10 @@ def _variable(value: Any) -> DiffTensor:
     """A new tracked tensor for a leaf of an argument; on the tape of whatever the value is tracked by."""
     if isinstance(value, DiffTensor):
         if value.node is not None:
-            return positive(value)  # a new node on the same tape: gradients stop here for us, and go on for others
-        value = value.raw
+            value = positive(value)  # a new node on the same tape: gradients stop here for us, and go on for others
+            if value.node is not None:
+                return value  # type: ignore[no-any-return]
+        value = value.raw  # inside vmap, what is tracked outside of it comes as a constant batch
     array = backend.asarray(value, copy=True)  # the pullback may run after the caller has changed it
     if not backend.is_inexact(array.dtype) and not hasattr(value, "dtype"):
         array = array.astype(float)  # a Python integer is meant as a number
@@ -59,6 +64,7 @@ class _Trace:
             for a, value in zip(self.argnums, optree.tree_unflatten(self.tree, self.variables), strict=True):
                 inner[a] = value
             self.output = fun(*inner, **kwargs)
+        _finish_variables(self.variables)
         self.plain = not any(isinstance(v, DiffTensor) for v in leaves)
 
     def _checked(self, value: Any) -> DiffTensor:
@@ -90,10 +96,10 @@ class _Trace:
 
 
 def finish(value: Any, plain: bool) -> Any:
-    """A result as users get it: tensors stay tensors if they are tracked or tensors were passed in."""
+    """A result as users get it: tensors stay tensors if they are tracked, or tensors were passed in, or inside vmap."""
     if isinstance(value, DiffTensor):
-        return value.raw if plain and value.node is None else value
-    return value if plain else DiffTensor._wrap(value, None)
+        return value.raw if plain and value.node is None and type(value.raw) is not Batch else value
+    return value if plain and type(value) is not Batch else DiffTensor._wrap(value, None)
 
 
 class _Nothing:
@@ -108,6 +114,16 @@ def _zeros(variable: DiffTensor) -> Any:
     if variable.raw is None:
         return np.zeros(variable.shape, variable.dtype)
     return variable.raw * 0 if not isinstance(variable.raw, np.ndarray) else np.zeros_like(variable.raw)
+
+
+_FINISHED: dict[str, Any] = {"finished": True}
+"""The params of a variable whose function has returned. A recorded gradient may still refer to it; it is nothing tracked."""
+
+
+def _finish_variables(variables: Sequence[DiffTensor]) -> None:
+    for v in variables:
+        if v.node is not None and v.node.row is None:
+            v.node.params = _FINISHED
 
 
 def _leads_outside(output: DiffTensor, variables: list, seed: Any) -> bool:
@@ -125,7 +141,9 @@ def _leads_outside(output: DiffTensor, variables: list, seed: Any) -> bool:
                 return True
             continue
         if node.row is None:
-            return True
+            if node.params is not _FINISHED:
+                return True
+            continue
         stack_.extend(node.parents)
     return False
 
@@ -244,6 +262,7 @@ def _push(trace: _Trace, output: Any, directions: list) -> Any:
     leaf_node = leaf(zero)
     seed = DiffTensor._wrap(zero, leaf_node)
     found = BackwardPass((output,), trace.variables, record=True).run((seed,))
+    _finish_variables([seed])
     pulled = [(found[n], d) for n, d in zip(nodes, directions, strict=True) if n in found and found[n].node is not None]
     if not pulled:
         return finish(zero, trace.plain)
@@ -261,7 +280,7 @@ def jacobian(fun: Callable, argnum: int = 0) -> Callable:
     """A function returning the Jacobian of ``fun``, of shape ``output.shape + argument.shape``.
 
     The argument and the output may be trees: the result has the output's structure, with the argument's inside it.
-    One backward pass is made for each element of the output.
+    The backward passes for the elements of the output are made together, 128 at a time, by ``vmap``.
     """
 
     @functools.wraps(fun)
@@ -275,23 +294,28 @@ def jacobian(fun: Callable, argnum: int = 0) -> Callable:
 
 def _rows(trace: _Trace, output: Any, argnum: int) -> Any:
     shape = tuple(getattr(output, "shape", ()))
-    raw = output.raw if isinstance(output, DiffTensor) else np.asarray(output)
-    flat: list[list[Any]] = []
-    for i in range(int(np.prod(shape))):
-        seed = np.zeros(int(np.prod(shape)), raw.dtype)
-        seed[i] = 1
-        flat.append(trace.pullback(output, _of_library(seed.reshape(shape), raw)))
+    output = output if isinstance(output, DiffTensor) else DiffTensor(output)
+    raw = physical(output.raw)
+    n = int(np.prod(shape))
+    if not n:
+        return trace.rebuild([np.zeros(shape + tuple(v.shape), v.dtype) for v in trace.variables], argnum)
+    seeds = np.eye(n, dtype=numpy_dtype(output.dtype)).reshape(n, *shape)
+    found: list[list[Any]] = []
+    if n < _FEW:
+        found = [trace.pullback(output, _of_library(seed, raw)) for seed in seeds]
+    else:
+        together = batching.mapped(lambda seed: trace.pullback(output, seed), quiet=True)
+        found = [together(_of_library(seeds[i : i + _MANY], raw)) for i in range(0, n, _MANY)]
+    join = stack if n < _FEW else concat
     columns = [
-        stack([row[k] for row in flat], axis=0).reshape(shape + tuple(v.shape))
-        if flat
-        else np.zeros(shape + tuple(v.shape), v.dtype)
-        for k, v in enumerate(trace.variables)
+        reshape(parts[0] if len(parts) == 1 and n >= _FEW else join(parts, axis=0), shape=shape + tuple(v.shape))
+        for parts, v in zip(map(list, zip(*found, strict=True)), trace.variables, strict=True)
     ]
     return trace.rebuild(columns, argnum)
 
 
 def _of_library(array: np.ndarray, like: Any) -> Any:
-    library = backend.xp(like)
+    library = np if like is None else backend.xp(like)
     return (
         backend.scalar(array)
         if library is np
@@ -302,8 +326,8 @@ def _of_library(array: np.ndarray, like: Any) -> Any:
 
 
 def hessian(fun: Callable, argnum: int = 0) -> Callable:
-    """A function returning the Hessian of a scalar function, of shape ``argument.shape + argument.shape``."""
-    return jacobian(grad(fun, argnum), argnum)
+    """A function returning the Hessian, of shape ``output.shape + argument.shape + argument.shape``."""
+    return jacobian(jacobian(fun, argnum), argnum)
 
 
 def hvp(fun: Callable, argnum: int = 0) -> Callable:

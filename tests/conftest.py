@@ -1,0 +1,15 @@
+"""Settings of all tests: property tests draw the same examples in every run, and take the time they need.
+
+BLAS runs on one thread, set before NumPy is imported: on matrices as small as the tests', the threads of several
+processes wait for each other far longer than they compute; and the bits then do not depend on the number of cores.
+"""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+from hypothesis import settings
+
+settings.register_profile("hammer", derandomize=True, deadline=None, print_blob=True, database=None)
+settings.load_profile("hammer")
