@@ -47,7 +47,9 @@ def run(*command: object, **options: object) -> int:
 
 def setup(peers: bool = False) -> None:
     """Create the environment, or bring it up to date if what it was made from has changed."""
-    wanted = hashlib.sha256((ROOT / "requirements.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(
+        (ROOT / "requirements.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    ).hexdigest()
     stamp = VENV / "hammer-installed"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"make.py: creating the environment in {VENV} (once; about a minute)", flush=True)
@@ -84,7 +86,11 @@ def check() -> int:
         print(f"make.py: {module} {' '.join(args)}", flush=True)
         command = [PYTHON, "-m", module, *args]
         if module == "importlinter.cli":
-            command = [PYTHON, "-c", "import sys; from importlinter.cli import lint_imports_command as f; sys.argv[0] = 'lint-imports'; f()"]
+            command = [
+                PYTHON,
+                "-c",
+                "import sys; from importlinter.cli import lint_imports_command as f; sys.argv[0] = 'lint-imports'; f()",
+            ]
         if run(*command):
             return 1
     return 0
