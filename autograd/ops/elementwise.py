@@ -143,7 +143,7 @@ remainder = op(
     "remainder", operator.mod, stretched_counting,
     lambda g, _z, _x, _y: g,
     lambda g, _z, x, y: -(g * floor_divide(x, y)),
-    domain=(Domain(0.3, 0.9), Domain(1.1, 3.0)), flops=ROOT, complex=False, doc="x mod y, with the sign of y.",
+    domain=(Domain(5.2, 5.8), Domain(2.2, 2.5)), flops=ROOT, complex=False, doc="x mod y, with the sign of y.",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import optree
 
 from ..backend import is_array, scalar
 from ..batching import vmap
-from ..ops import decomposition
+from ..ops import decomposition, inverses
 from ..tensor import DiffTensor
 from ..transforms import vjp
 
@@ -138,6 +138,6 @@ def _check_call(call: Any, mapped: list[int]) -> None:
 
 def _several(array: Any, call: Any) -> np.ndarray:
     """``SIZE`` examples: an array of a call, and others with the same elements in another order."""
-    matrices = call.row.name in decomposition.__all__ and np.ndim(array) > 1
+    matrices = call.row.name in (*decomposition.__all__, *inverses.__all__) and np.ndim(array) > 1
     axes = (-2, -1) if matrices else None  # a symmetric matrix stays one, as does one that its diagonal dominates
     return np.stack([np.roll(array, (k, k) if matrices else k, axes) for k in range(SIZE)])

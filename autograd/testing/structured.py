@@ -279,11 +279,19 @@ def _linear_scan(draw: Draw, row: Row) -> tuple[tuple, dict]:
 
 @strategy("matmul")
 def _matmul(draw: Draw, row: Row) -> tuple[tuple, dict]:
-    m, k, n = (draw(st.integers(0, 3)) for _ in range(3))
-    left, right = draw(broadcasting(2)) if draw(st.booleans()) else ((), ())
-    left, right = left[-2:], right[-2:]
-    a = (k,) if draw(st.integers(0, 3)) == 0 else (*left, m, k)
-    b = (k,) if draw(st.integers(0, 3)) == 0 else (*right, k, n)
+    m, k, n = (draw(st.sampled_from([2, 3, 1, 2, 0])) for _ in range(3))
+    left, right = (shape[-2:] for shape in draw(broadcasting(2)))
+    kind = draw(
+        st.sampled_from(["batches", "matrices", "vector right", "vector left", "batch left", "batch right", "vectors"])
+    )
+    a = (k,) if kind in ("vectors", "vector left") else (m, k) if kind in ("matrices", "batch right") else (*left, m, k)
+    b = (
+        (k,)
+        if kind in ("vectors", "vector right")
+        else (k, n)
+        if kind in ("matrices", "batch left")
+        else (*right, k, n)
+    )
     return tuple(draw(arrays([a, b]))), {}
 
 

@@ -7,7 +7,7 @@ from autograd import OPS, DiffTensor, grad, hessian, jacobian, ops
 from autograd.testing import assert_jvp_vjp_dual, check_grads, check_row
 from autograd.testing.calls import missing
 
-EXAMPLES = 10
+EXAMPLES = 12
 
 
 def test_every_row_has_a_strategy():
@@ -55,12 +55,13 @@ def gradients(fn, *args):
         (ops.power, (-2.0, 3.0), (12.0, None)),
         (lambda x: x**0, (0.0,), (0.0,)),
         (lambda x: x**1, (0.0,), (1.0,)),
-        (lambda x: 0.0**x, (2.0,), (0.0,)),
+        (lambda x: 0.0**x, (np.array([2.0, 0.0]),), ([0.0, 0.0],)),
         (ops.prod, (np.array([0.0, 2.0, 3.0]),), ([6.0, 0.0, 0.0],)),
         (ops.prod, (np.array([0.0, 2.0, 0.0]),), ([0.0, 0.0, 0.0],)),
         (lambda x: ops.prod(x, axis=(0, 2)), (np.array([[[0.0, 2.0]], [[3.0, 4.0]]]),), ([[[24.0, 0.0]], [[0.0, 0.0]]],)),
         (ops.cumprod, (np.array([2.0, 0.0, 3.0]),), ([1.0, 2.0 + 6.0, 0.0],)),
         (ops.cumprod, (np.array([0.0, 0.0, 3.0]),), ([1.0, 0.0, 0.0],)),
+        (lambda x: ops.replace_zero(x, by=1.0), (np.array([0.0, 2.0]),), ([0.0, 1.0],)),
         (ops.sign, (np.array([0.0, 2.0]),), ([0.0, 0.0],)),
         (ops.log, (2.0,), (0.5,)),
         (ops.softplus, (np.array([-800.0, 800.0]),), ([0.0, 1.0],)),
@@ -253,6 +254,12 @@ def test_integers_and_booleans_are_constants():
     ):
         t = fn(DiffTensor(x, requires_grad=True))
         assert t.node is None
+
+
+def test_a_cast_to_integers_has_no_gradient():
+    rule = OPS["astype"].vjps[0]
+    np.testing.assert_array_equal(rule(np.ones(2), None, np.ones(2), dtype=int), [0.0, 0.0])
+    np.testing.assert_array_equal(rule(np.ones(2), None, np.ones(2), dtype="f"), [1.0, 1.0])
 
 
 def test_integer_tensors_compute_like_numpy():

@@ -4,6 +4,7 @@ import csv
 import html.parser
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +105,13 @@ def test_damaged_trials_are_named_and_run_again(done: Path, tmp_path: Path, caps
     (store / f"{keys[0]}.json").write_text("{")
     (store / f"{keys[1]}.npz").write_bytes(b"nonsense")
     (store / f"{keys[2]}.npz").unlink()
-    (store / f"{keys[3]}.json").write_text((store / f"{keys[4]}.json").read_text())
+    (store / f"{keys[3]}.npz").write_bytes((store / f"{keys[4]}.npz").read_bytes())  # sound, but another trial's
+    for suffix in ("json", "npz"):
+        (store / f"{keys[5]}.{suffix}").write_bytes((store / f"{keys[6]}.{suffix}").read_bytes())
     assert compare(tmp_path) == 0
     out = capsys.readouterr().out
-    assert all(f"{keys[i]}.json: damaged" in out for i in (0, 1, 3))
-    assert len(re.findall(r"^\[\d+/20\]", out, re.MULTILINE)) == 4  # what depended on them is there still
+    assert all(f"{keys[i]}.json: damaged" in out for i in (0, 1, 3, 5))
+    assert len(re.findall(r"^\[\d+/20\]", out, re.MULTILINE)) == 5  # what depended on them is there still
     assert results(store) == results(done / "store")
 
 
@@ -153,9 +157,16 @@ def test_ctrl_c_on_the_command_exits_with_130(tmp_path: Path) -> None:
     assert err == ""
     assert "interrupted: writing a report" in out
     kept = len(results(tmp_path / "runs"))
-    assert kept >= 1 and f"{kept} of 416 trials" in out
+    (reported,) = map(int, re.findall(r"(\d+) of 416 trials, \d+ s", out))
+    assert 1 <= reported <= kept <= reported + 2  # what two workers finished at that moment is kept, if not reported
     assert not list(tmp_path.glob("runs/.*"))  # no temporary file is left behind
     assert (tmp_path / "reports/long/index.html").exists()
+
+
+def test_workers_leave_ctrl_c_to_the_command() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, worker._initialise, (context.Event(), {})) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result(timeout=60) == signal.SIG_IGN
 
 
 def test_a_diverging_trial_is_a_row() -> None:
@@ -163,6 +174,7 @@ def test_a_diverging_trial_is_a_row() -> None:
     outcome, arrays = trial.run(spec)
     assert outcome["status"] == "diverged" and 0 < outcome["diverged_at"] == outcome["steps"] < 50
     assert np.isinf(arrays["loss"][-1]) and np.isinf(arrays["train_loss"][-1]) and np.isnan(arrays["metric"][-1])
+    assert np.isfinite(arrays["train_loss"][: outcome["diverged_at"]]).all()
     assert np.isfinite(arrays["loss"][0]) and (np.diff(arrays["seconds"]) >= 0).all()
 
 
@@ -170,6 +182,7 @@ def test_a_trial_is_a_function_of_its_spec() -> None:
     spec = TrialSpec("quadratic", "vortex_adamw", {"lr": 0.01}, 0, 0, 15, 4, "float64")
     (first, arrays), (second, again) = trial.run(spec), trial.run(spec)
     assert first["bits"] == second["bits"]
+    assert trial._bits([a for name, a in arrays.items() if name not in TIMES]) != first["bits"]  # parameters count too
     assert arrays["eval_step"].tolist() == [0, 4, 8, 12, 15]
     assert all((arrays[name] == again[name]).all() for name in arrays if name not in TIMES)
     assert trial.run(TrialSpec(**{**spec.__dict__, "index": 1}))[0]["bits"] != first["bits"]
