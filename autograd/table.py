@@ -45,6 +45,9 @@ class Kernels(dict):
         self.forward = forward
 
     def __missing__(self, cls: type) -> Callable:
+        if cls in backend.HOST_SCALARS:  # NumPy is the home of numbers
+            self[cls] = numbers = self[np.ndarray]
+            return numbers
         library = backend.namespace(cls)
         self[cls] = found = attrgetter(self.forward)(library) if isinstance(self.forward, str) else self.forward
         return found

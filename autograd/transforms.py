@@ -149,11 +149,11 @@ def _leads_outside(output: DiffTensor, variables: list, seed: Any) -> bool:
 
 
 def _scalar(output: Any, name: str) -> Any:
-    shape = tuple(getattr(output, "shape", ()))
     if not isinstance(output, DiffTensor):
-        if isinstance(output, (int, float, complex)) or shape == ():
+        if isinstance(output, (int, float, complex)) or (backend.is_array(output) and tuple(output.shape) == ()):
             return output
         raise TypeError(f"{name}: the function must return a scalar, not {type(output).__name__}")
+    shape = tuple(output.shape)
     if shape != ():
         if output.size == 1:
             return output.reshape(())  # type: ignore[attr-defined]

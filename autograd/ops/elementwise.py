@@ -237,6 +237,8 @@ def _share(g: Any, x: Any, y: Any) -> Any:
 
 def _np_share(g: Any, x: Any, y: Any) -> Any:
     g = backend.inexact(g)
+    if type(g) is not np.ndarray and not np.ndim(x) and not np.ndim(y):
+        return type(g)(g if x > y else 0.5 * g if x == y else 0.0)
     out = _np_where(x > y, g, 0.0)
     ties = x == y
     if np.ndim(out) == 0:

@@ -111,6 +111,17 @@ def test_anomaly_mode_names_the_operation_and_the_line_forward(x):
     assert "float64(2,) with magnitudes from 0 to 1" in message
 
 
+def test_anomaly_mode_describes_numbers_and_empty_arrays():
+    with AutogradContext(anomaly=True), np.errstate(all="ignore"):
+        with pytest.raises(AnomalyError, match=r"divide made .*inputs: 1\.0, float64\(\) with magnitudes from 0 to 0"):
+            1.0 / DiffTensor(0.0)
+        with (
+            pytest.raises(AnomalyError, match=r"mean made .*inputs: array\(\[\], dtype=float64\)"),
+            pytest.warns(RuntimeWarning),
+        ):
+            ops.mean(DiffTensor(np.zeros(0)))
+
+
 def test_anomaly_mode_names_the_operation_and_the_line_backward(x):
     with AutogradContext(anomaly=True), np.errstate(all="ignore"):
         y = ops.power(x - 1.0, 0.5)  # there

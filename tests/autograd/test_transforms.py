@@ -100,6 +100,15 @@ def test_errors():
         vjp(lambda x: {"a": x}, 1.0)[1]([1.0])
 
 
+def test_functions_that_return_constants():
+    assert grad(lambda x: np.float64(3.0))(1.0) == 0.0
+    assert grad(lambda x: np.array(3.0))(1.0) == 0.0
+    assert value_and_grad(lambda x: 3)(1.0) == (3, 0.0)
+    for constant in (np.ones(2), "text", [1.0, 2.0]):
+        with pytest.raises(TypeError, match="must return a scalar"):
+            grad(lambda x, c=constant: c)(1.0)
+
+
 def test_a_scalar_in_an_array_counts_as_a_scalar():
     np.testing.assert_array_equal(grad(lambda x: x[:1] * 2.0)(np.ones(2)), [2.0, 0.0])
 
