@@ -142,7 +142,7 @@ class DiffTensor:
             raise ValueError(
                 f"data: the tensor has shape {tuple(self.shape)}, the new value {tuple(array.shape)}; make a new tensor instead"
             )
-        self._renew()
+        self.renew()
         self.raw = array
 
     def numpy(self) -> np.ndarray:
@@ -286,14 +286,14 @@ class DiffTensor:
         """Add to the value in place; for optimizers. Graphs that used the old value can no longer be differentiated."""
         if not self.is_leaf:
             raise ValueError("add_: only a leaf can be changed in place, not the result of an operation")
-        self._renew()
+        self.renew()
         if type(self.raw) is np.ndarray:
             np.add(self.raw, update, out=self.raw, casting="same_kind")
         else:
             self.raw = backend.xp(self.raw).astype(self.raw + update, self.dtype)
 
-    def _renew(self) -> None:
-        """Give a leaf a new node, because its value is about to change."""
+    def renew(self) -> None:
+        """Give a leaf a new node, because its array is changed in place: graphs that used the old value are refused."""
         old = self.node
         if isinstance(old, Leaf):
             self.node = new = Leaf(old.shape, old.dtype)

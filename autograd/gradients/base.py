@@ -45,8 +45,12 @@ class Link:
         """The first state. ``spec`` is optree's structure of the tree."""
         raise NotImplementedError
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
-        """Updates and the new state; ``grads`` holds None where there is no gradient."""
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
+        """Updates and the new state; ``grads`` holds None where there is no gradient.
+
+        With ``apply`` the link may add updates to the parameters themselves, where that saves memory traffic, and return
+        ``APPLIED`` in their places. Only ``Optimizer`` asks for that: it owns its parameters.
+        """
         raise NotImplementedError
 
     def transform(self) -> GradientTransform:
@@ -111,7 +115,7 @@ class _OnTree(Link):
     def start(self, params: list, spec: Any) -> Any:
         return self.outer.init(optree.tree_unflatten(spec, params))
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         trees = optree.tree_unflatten(spec, grads), optree.tree_unflatten(spec, params)
         updates, state = self.outer.update(trees[0], state, trees[1])
         leaves, structure = optree.tree_flatten(updates, none_is_leaf=True)
@@ -141,8 +145,9 @@ class Leafwise(Link):
             state["t"] = [0] * len(params)
         return state | {name: [p if p is None else make(p) for p in params] for name, make in self.buffers.items()}
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
-        return _run((self,), grads, (state,), params, self.tiles), state
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
+        apply = apply and self.elementwise
+        return _run((self,), grads, (state,), params, self.tiles or apply, apply), state
 
 
 def zeros_like(p: Any) -> Any:
@@ -180,7 +185,9 @@ def leafwise(
     return Leafwise(begin, made, numbers or {}, elementwise).transform()
 
 
-def _run(links: Sequence[Leafwise], grads: list, states: Sequence[dict], params: list, tiles: bool) -> list:
+def _run(
+    links: Sequence[Leafwise], grads: list, states: Sequence[dict], params: list, tiles: bool, apply: bool
+) -> list:
     """Run neighbouring kernels over every leaf: large leaves tile by tile (if ``tiles``), all the others link by link."""
     kernels = [link.begin(state) for link, state in zip(links, states, strict=True)]
     large: list[int] = []
@@ -206,11 +213,11 @@ def _run(links: Sequence[Leafwise], grads: list, states: Sequence[dict], params:
             if link.buffers:
                 state["t"][i] += 1
             work.append((kernel, (state["t"][i],) if link.buffers else (), [state[name][i] for name in link.buffers]))
-        updates[i] = _tiled(work, grads[i], params[i])
+        updates[i] = _tiled(work, grads[i], params[i], apply and type(params[i]) is np.ndarray)
     return updates
 
 
-def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarray) -> np.ndarray:
+def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarray, apply: bool) -> Any:
     """Run kernels a few rows of a leaf at a time. Tiles are rows because a gradient may have any strides."""
     out = None
     rows = max(1, TILE // (g.size // len(g)))
@@ -219,10 +226,17 @@ def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarra
         u, q = g[part], p[part]
         for kernel, t, arrays in work:
             u = kernel(u, q, *t, *[x[part] for x in arrays])
+        if apply:
+            np.add(q, u, out=q, casting="same_kind")
+            continue
         if out is None:
             out = np.empty(g.shape, u.dtype)
         out[part] = u
-    return out  # type: ignore[return-value]
+    return APPLIED if apply else out
+
+
+APPLIED: Any = object()
+"""Stands for an update that was added to its parameter already."""
 
 
 class _Chain(Link):
@@ -242,17 +256,20 @@ class _Chain(Link):
     def start(self, params: list, spec: Any) -> tuple:
         return tuple(link.start(params, spec) for link in self.links)
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         states = list(state)
         if len(states) != len(self.links):
             raise ValueError(
                 f"update: the chain has {len(self.links)} links, the state {len(states)}; use the state made by this chain's init"
             )
-        for place, tiles in self.runs:
+        for n, (place, tiles) in enumerate(self.runs, 1):
+            last = apply and n == len(self.runs)
             if type(place) is slice:
-                grads = _run(self.links[place], grads, states[place], params, tiles)  # type: ignore[arg-type]
+                links: Any = self.links[place]
+                last = last and links[0].elementwise
+                grads = _run(links, grads, states[place], params, tiles or last, last)
             else:
-                grads, states[place] = self.links[place].step(grads, states[place], params, spec)
+                grads, states[place] = self.links[place].step(grads, states[place], params, spec, last)
         return grads, tuple(states)
 
 
@@ -300,12 +317,12 @@ class _Partition(Link):
             for label, link in self.links.items()
         }
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         updates = list(grads)
         for label, link in self.links.items():
             places = self.places[label]
             some, state[label] = link.step(
-                [grads[i] for i in places], state[label], [params[i] for i in places], self.specs[label]
+                [grads[i] for i in places], state[label], [params[i] for i in places], self.specs[label], apply
             )
             for i, u in zip(places, some, strict=True):
                 updates[i] = u

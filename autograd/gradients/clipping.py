@@ -51,7 +51,7 @@ class _ClipByGlobalNorm(Link):
     def start(self, params: list, spec: Any) -> dict:
         return {"norm": 0.0}
 
-    def step(self, grads: list, state: Any, params: list, spec: Any) -> tuple[list, Any]:
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         state["norm"] = norm = global_norm(grads)
         if self.max_norm < norm < math.inf:
             factor = self.max_norm / norm

@@ -18,7 +18,7 @@ import optree
 
 from .. import backend
 from ..gradients import GradientTransform, partition
-from ..gradients.base import link_of, list_spec
+from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import Schedule, number
 from ..tensor import DiffTensor
 from .recipes import adam, adamw, rmsprop, sgd
@@ -53,9 +53,11 @@ class Optimizer:
         grads = [p.grad for p in params]
         if not [g for g in grads if g is not None]:
             return
-        updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec)
+        updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec, apply=True)
         for p, update in zip(params, updates, strict=True):
-            if update is not None:
+            if update is APPLIED:
+                p.renew()
+            elif update is not None:
                 p.add_(update)
 
     def zero_grad(self) -> None:

@@ -301,3 +301,16 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     with pytest.raises(KeyError, match=r"lacks '0\.v\.1'"):
         optimizer.load_state_dict({k: v for k, v in good.items() if k != "0.v.1"})
     assert all(np.array_equal(v, good[k]) for k, v in optimizer.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1), lambda p: AdamW(p, lr=0.1)])
+def test_a_large_parameter_is_stepped_in_place_and_its_old_graphs_are_refused(make):
+    p = DiffTensor(np.ones((300, 200), np.float32), requires_grad=True)  # larger than a tile
+    memory = p.raw
+    loss = (p * p).sum()
+    loss.backward()
+    optimizer = make([p])
+    optimizer.step()
+    assert p.raw is memory and (p.numpy() < 1).all()
+    with pytest.raises(ValueError, match="changed in place"):
+        loss.backward()
