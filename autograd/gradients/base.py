@@ -220,7 +220,8 @@ def _run(
 def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarray, apply: bool) -> Any:
     """Run kernels a few rows of a leaf at a time. Tiles are rows because a gradient may have any strides."""
     out = None
-    rows = max(1, TILE // (g.size // len(g)))
+    tile = TILE if any(arrays for _, _, arrays in work) else 4 * TILE  # fewer arrays, longer tiles
+    rows = max(1, tile // (g.size // len(g)))
     for a in range(0, len(g), rows):
         part = slice(a, a + rows)
         u, q = g[part], p[part]

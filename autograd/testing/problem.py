@@ -177,19 +177,19 @@ class Problem:
         if self._analytic and "backward" not in params:
             self._analytic = analytic(row, inputs, params)
 
-    def estimate(self, v: Vector) -> Estimate:
+    def estimate(self, v: Vector, x: Vector | None = None) -> Estimate:
         """The derivative along v: by a complex step if that is valid and differences do not contradict it."""
-        exact = None
+        x, exact = self.x if x is None else x, None
         if self.analytic:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                    exact = complex_step(self.value, self.x, v, self.bits)
+                    exact = complex_step(self.value, x, v, self.bits)
             except NOT_FOR_COMPLEX:  # not through a row: something in the function itself, such as float(x)
                 self._analytic = False
-            if exact is not None and plausible(self.value, self.x, v, exact, self.bits):
+            if exact is not None and plausible(self.value, x, v, exact, self.bits):
                 return exact
-        found = differences(self.value, self.x, v, self.bits)
+        found = differences(self.value, x, v, self.bits)
         if exact is not None and not found.kink.any():
             gap = np.abs(exact.value - found.value)
             if np.all(np.isfinite(found.error) & (gap <= 4 * (found.error + exact.error) + 1e-6 * np.abs(exact.value))):

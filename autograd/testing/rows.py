@@ -63,8 +63,9 @@ def check_row(name: str, examples: int = 25) -> None:
 class RowProblem(Problem):
     """A row's call as a problem. A row that is analytic is held against complex steps, any other against differences."""
 
-    def estimate(self, v: Vector) -> Estimate:
-        return complex_step(self.value, self.x, v, self.bits) if self.analytic else super().estimate(v)
+    def estimate(self, v: Vector, x: Vector | None = None) -> Estimate:
+        x = self.x if x is None else x
+        return complex_step(self.value, x, v, self.bits) if self.analytic else super().estimate(v, x)
 
 
 class RowCheck:
