@@ -408,7 +408,7 @@ softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda 
 
 def _np_relu(x: np.ndarray) -> np.ndarray:
     """NumPy's maximum with a number is slow; with a row of zeros it is twice as fast."""
-    return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if x.ndim > 1 and x.dtype.kind == "f" else 0)
+    return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if type(x) is np.ndarray and x.ndim > 1 and x.dtype.kind == "f" else 0)
 
 
 relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, doc="max(x, 0); derivative 0 at 0.")

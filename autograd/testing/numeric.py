@@ -13,7 +13,7 @@ far it may be off, measured on the function itself. No comparison made with it n
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ Vector = np.ndarray
 NOT_FOR_COMPLEX = (TypeError, ValueError, RuntimeError, np.exceptions.ComplexWarning)
 """What a function that does not take complex numbers raises when it is given some."""
 LADDER = 12  # steps 2⁻³, 2⁻⁵, … of the direction; the directions have the size of x, so these are relative steps
-SURE, VAGUE = 1e-11, 1e-2  # relative errors at which the ladder is left early, and at which larger steps are tried too
+SURE = 1e-11  # relative error at which the ladder is left early
 
 
 @dataclass(frozen=True)
@@ -83,73 +83,35 @@ def _noise(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int) -> Ve
     return level
 
 
-class _Ladder:
-    """Central differences at falling steps and, for each component, the extrapolation with the smallest error estimate."""
-
-    def __init__(self, f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int):
-        self.f, self.x, self.v, self.bits = f, x, v, bits
-        self.centre, self.noise = f(x), _noise(f, x, v, bits)
-        self.best, self.error = np.zeros(self.centre.shape), np.full(self.centre.shape, math.inf)
-        self.moved = np.zeros(self.centre.shape)
-
-    def descend(self, powers: Iterable[int]) -> None:
-        """Steps 2**power, each a quarter of the one before, until all components are certain."""
-        previous: list[Vector] = []
-        self.bends: list[Vector] = []
-        for k, power in enumerate(powers):
-            self.h = h = 2.0**power
-            self.plus, self.minus = plus, minus = self.f(self.x + h * self.v), self.f(self.x - h * self.v)
-            row = [(plus - minus) / (2 * h)]
-            self.moved = np.fmax(self.moved, np.abs(row[0]))
-            floor = np.maximum(self.noise, 2.0**-self.bits * np.maximum(np.abs(plus), np.abs(minus))) / h
-            for j, before in enumerate(previous):
-                row.append(row[j] + (row[j] - before) / (16.0 ** (j + 1) - 1))
-                error = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + floor
-                better = error < self.error  # false where something is not finite
-                self.best, self.error = np.where(better, row[-1], self.best), np.where(better, error, self.error)
-            previous = row
-            self.bends.append(np.abs(plus - 2 * self.centre + minus) / h)
-            if k >= 3 and np.all(self.error <= SURE * np.abs(self.best)):
-                break
-
-    def ascend(self, powers: Iterable[int]) -> None:
-        """Larger steps, each four times the one before, for components that are uncertain: x may be small beside what f
-        feels, and then f's noise drowns small steps. A component stops where that makes it less certain."""
-        active = self.error > VAGUE * np.abs(self.best)
-        before = self.f(self.x + 2.0**-3 * self.v) - self.f(self.x - 2.0**-3 * self.v)
-        for power in powers:
-            h = 2.0**power
-            plus, minus = self.f(self.x + h * self.v), self.f(self.x - h * self.v)
-            small, large = before * (2.0 / h), (plus - minus) / (2 * h)
-            value = small + (small - large) / 15.0
-            floor = np.maximum(self.noise, 2.0**-self.bits * np.maximum(np.abs(plus), np.abs(minus))) * (4.0 / h)
-            error = np.abs(value - small) + floor
-            active &= (error < self.error) & ~(np.abs(value - self.best) > 4 * self.error)
-            self.best, self.error = np.where(active, value, self.best), np.where(active, error, self.error)
-            before = plus - minus
-            if not active.any():
-                break
-
-    def kinks(self) -> Vector:
-        """Where f has a kink at x: the second difference over h stays the same; it falls with h where f is smooth."""
-        b0, b1, b2 = self.bends[-3:]
-        visible = np.maximum(1e3 * 2.0**-self.bits * np.abs(self.centre) / self.h, 1e-4 * self.moved)
-        return (np.abs(b2 - b1) < 0.01 * b1) & (np.abs(b1 - b0) < 0.01 * b0) & (b2 > visible)
-
-
 def differences(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int = 53) -> Estimate:
     """The derivative of f at x along v by extrapolated central differences; ``bits`` is the precision f computes in."""
     with np.errstate(all="ignore"):
-        ladder = _Ladder(f, x, v, bits)
-        ladder.descend(range(-3, -3 - 2 * LADDER, -2))
-        kink, left, right = (
-            ladder.kinks(),
-            (ladder.centre - ladder.minus) / ladder.h,
-            (ladder.plus - ladder.centre) / ladder.h,
-        )
-        if np.any(ladder.error > VAGUE * np.abs(ladder.best)):
-            ladder.ascend(range(-1, 20, 2))
-        return Estimate(ladder.best, ladder.error, ladder.moved, kink, left, right, "differences")
+        centre, noise = f(x), _noise(f, x, v, bits)
+        best, h = np.zeros(centre.shape), 1.0
+        error = np.full(centre.shape, math.inf)
+        moved, bends = np.zeros(centre.shape), []
+        previous: list[Vector] = []
+        plus = minus = centre
+        for k in range(LADDER):
+            h = 2.0 ** (-3 - 2 * k)
+            plus, minus = f(x + h * v), f(x - h * v)
+            row = [(plus - minus) / (2 * h)]
+            moved = np.fmax(moved, np.abs(row[0]))
+            floor = np.maximum(noise, 2.0**-bits * np.maximum(np.abs(plus), np.abs(minus))) / h
+            for j, before in enumerate(previous):
+                row.append(row[j] + (row[j] - before) / (16.0 ** (j + 1) - 1))
+                found = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + floor
+                better = found < error  # false where something is not finite
+                best, error = np.where(better, row[-1], best), np.where(better, found, error)
+            previous = row
+            bends.append(np.abs(plus - 2 * centre + minus) / h)
+            if k >= 3 and np.all(error <= SURE * np.abs(best)):
+                break
+        # the second difference over h falls with h where f is smooth, and stays the same where it has a kink at x
+        b0, b1, b2 = bends[-3:]
+        visible = np.maximum(1e3 * 2.0**-bits * np.abs(centre) / h, 1e-4 * moved)
+        kink = (np.abs(b2 - b1) < 0.01 * b1) & (np.abs(b1 - b0) < 0.01 * b0) & (b2 > visible)
+        return Estimate(best, error, moved, kink, (centre - minus) / h, (plus - centre) / h, "differences")
 
 
 def plausible(f: Callable[[Vector], Vector], x: Vector, v: Vector, e: Estimate, bits: int = 53) -> bool:

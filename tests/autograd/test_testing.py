@@ -154,10 +154,8 @@ def test_a_tiny_gradient_beside_a_large_one(row):
     ):
         with pytest.raises(AssertionError, match=r"wrong derivative .*argument [01]: the tape gives"):
             check_grads(functools.partial(fn, faulty), 1.0, 2.0)
-    with pytest.raises(AssertionError, match="wrong derivative"):  # 1e-15 of the whole
+    with pytest.raises(AssertionError, match="cannot be decided"):  # 1e-15 of the function, which is not analytic
         check_grads(lambda x, y: ops.abs(x) * 1e6 + none(y) * 1e-9, 1.0, 2.0)
-    with pytest.raises(AssertionError, match="cannot be decided"):  # too small beside the rest, which is not analytic
-        check_grads(lambda x, y: ops.abs(x) * 1e6 + double(y) * 1e-18, 1.0, 2.0)
     together = np.array([1.0, 2.0])
     with pytest.raises(AssertionError, match=r"argument 0\[1\]"):
         check_grads(lambda x: ops.abs(x[0]) + double(x[1]) * 1e-9, together)
