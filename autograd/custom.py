@@ -55,10 +55,12 @@ class _Cotangents(tuple):
 
 
 class _Rule:
-    """What stands for a row in the two nodes of a custom function."""
+    """What stands for a row in the two nodes of a custom function, and before observers, for whom ``apply`` calls it again."""
 
-    def __init__(self, name: str, vjps: tuple[Callable, ...]):
-        self.name, self.vjps = name, vjps
+    complex, variadic = True, False
+
+    def __init__(self, name: str, vjps: tuple[Callable, ...], apply: Callable | None = None):
+        self.name, self.vjps, self.apply = name, vjps, apply
 
     def cost(self, *_: Any, **__: Any) -> tuple[float, int]:
         """None: what the rules do is seen when they do it."""
@@ -174,7 +176,18 @@ class custom_vjp:
             _Rule(self.name, (rule,)), (lower,), (tuple(o.raw for o in outputs), _residuals(kept, made)), {},
             tuple(tuple(o.shape) for o in outputs), tuple(o.dtype for o in outputs),
         )  # fmt: skip
-        return optree.tree_unflatten(out_tree, [_pick(o.raw, upper, k) for k, o in enumerate(outputs)])
+        found = [_pick(o.raw, upper, k) for k, o in enumerate(outputs)]
+        context, inputs = current(), tuple(leaves[i].raw for i in tracked)
+        if context is not None and not any(x is None or type(x) is Batch for x in inputs):
+
+            def again(*xs: Any) -> Any:
+                full = list(leaves)
+                for i, x in zip(tracked, xs, strict=True):
+                    full[i] = x
+                return tuple(_flatten(self(*optree.tree_unflatten(tree, full)))[0])
+
+            context.saw(_Rule(self.name, (), again), inputs, {}, tuple(o.raw for o in outputs), tuple(found))
+        return optree.tree_unflatten(out_tree, found)
 
     def _on_batches(self, leaves: list, tree: Any, level: Level) -> Any:
         """The function on physical tensors, outside of a level of ``vmap``: it and its rules are mapped there."""

@@ -89,12 +89,12 @@ class _Bundle:
 
 
 class _Row:
-    """The row of a node of this module; unlike the op table's it belongs to one call."""
+    """The row of a node of this module; unlike the op table's it belongs to one call, which ``apply`` makes again."""
 
-    outputs, differentiable = 1, 1
+    outputs, differentiable, complex, variadic = 1, 1, True, False
 
-    def __init__(self, name: str, vjps: Sequence[Callable]):
-        self.name, self.vjps = name, tuple(vjps)
+    def __init__(self, name: str, vjps: Sequence[Callable], apply: Callable | None = None):
+        self.name, self.vjps, self.apply = name, tuple(vjps), apply
 
     def cost(self, output: Any, *inputs: Any, **_params: Any) -> tuple[float, int]:
         """Unknown FLOPs; the bytes of inputs and outputs."""
@@ -139,6 +139,13 @@ class _Call:
         for i, (raws, nodes, tree) in self.trees.items():
             handles = [r if n is None else DiffTensor._wrap(r, n) for r, n in zip(raws, nodes, strict=True)]
             args[i] = self._joined(handles, tree)
+        return tuple(args)
+
+    def replaced(self, leaves: Iterable) -> tuple:
+        """The arguments with others in the place of the leaves of those that have tracked ones."""
+        args, left = list(self.args), iter(leaves)
+        for i, (raws, _, tree) in self.trees.items():
+            args[i] = self._joined([next(left) for _ in raws], tree)
         return tuple(args)
 
     def gradients(self, found: Any) -> _Bundle:
@@ -273,7 +280,8 @@ def primitive(f_raw: Callable) -> Callable:
         if context is not None and here.level is None:
             inputs = tuple(r for raws, _, _ in here.trees.values() for r in raws)
             tensors = tuple(r for r in results if type(r) is DiffTensor)
-            context.saw(_Row(owner.name, ()), inputs, {}, tuple(leaves), tensors)
+            again = lambda *xs: tuple(_flatten(call(*here.replaced(xs), **here.kwargs))[0])
+            context.saw(_Row(owner.name, (), again), inputs, {}, tuple(leaves), tensors)
         return optree.tree_unflatten(tree, results)
 
     try:

@@ -1,7 +1,8 @@
 """Checking derivatives: of your own functions, and of every row of the op table.
 
 ``check_grads(fn, *args)`` holds a function's derivatives, in both modes and of higher order, against derivatives found
-by evaluation; ``assert_vjp`` and ``assert_jvp_vjp_dual`` are parts of it. These need nothing but NumPy.
+by evaluation; ``assert_vjp`` and ``assert_jvp_vjp_dual`` are parts of it. ``wrong_ops(fn, *args)`` names the operations of a
+function whose own derivatives are wrong. These need nothing but NumPy.
 
 ``assert_vmap_equals_loop(fn, *args)`` holds ``vmap`` against a loop over the examples.
 
@@ -12,10 +13,12 @@ by evaluation; ``assert_vjp`` and ``assert_jvp_vjp_dual`` are parts of it. These
 from typing import Any
 
 from .batching import assert_vmap_equals_loop, check_batching
-from .check import assert_jvp_vjp_dual, assert_vjp, check_grads
+from .blame import WrongOp, wrong_ops
+from .check import NotDifferentiable, Undecided, WrongDerivative, assert_jvp_vjp_dual, assert_vjp, check_grads
 
 __all__ = [
-    "assert_jvp_vjp_dual", "assert_vjp", "assert_vmap_equals_loop", "check_batching", "check_grads", "check_row", "strategies",
+    "NotDifferentiable", "Undecided", "WrongDerivative", "WrongOp", "assert_jvp_vjp_dual", "assert_vjp", "assert_vmap_equals_loop",
+    "check_batching", "check_grads", "check_row", "strategies", "wrong_ops",
 ]  # fmt: skip
 
 

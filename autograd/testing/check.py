@@ -15,6 +15,19 @@ import numpy as np
 from .numeric import Estimate, Vector, direction, sizes
 from .problem import Problem, Space
 
+
+class WrongDerivative(AssertionError):
+    """The tape's derivative is not the one that evaluations give."""
+
+
+class NotDifferentiable(AssertionError):
+    """The function has no derivative at this point: its one-sided derivatives differ."""
+
+
+class Undecided(AssertionError):
+    """The function's own rounding noise is larger than the derivative, so that a wrong one could hide in it."""
+
+
 MODES = ("rev", "fwd")
 MARGIN = 4  # a reference may be off by so many times its measured uncertainty
 RESOLVED = 0.3  # a reference must be certain to this fraction of the derivative, or nothing was checked
@@ -64,8 +77,9 @@ def check_grads(
             anyway if the noise is 1e9 times smaller than other derivatives between the same two arrays.)
 
     Raises:
-        AssertionError: a derivative is wrong, does not exist at this point, or (unless ``undecided="pass"``) cannot be
-            told from rounding noise. The message names argument, element, mode and order, and both values.
+        WrongDerivative, NotDifferentiable, Undecided: AssertionErrors: a derivative is wrong, does not exist at this point,
+            or (unless ``undecided="pass"``) cannot be told from rounding noise. The message names argument, element, mode
+            and order, and both values.
         TypeError, ValueError: there is nothing to differentiate, the function is not finite or not deterministic, or an
             option is not known.
     """
@@ -101,7 +115,7 @@ def dual(problem: Problem, rtol: float, rng: np.random.Generator) -> None:
         ahead, back = u * problem.push(x, v), v * problem.pull(x, u)
         rounding = 2.0 ** (5 - problem.bits) * np.abs(u * problem.value(x)).sum()
         if not abs(ahead.sum() - back.sum()) <= rtol * max(np.abs(ahead).sum(), np.abs(back).sum()) + rounding:
-            raise AssertionError(
+            raise WrongDerivative(
                 f"forward and reverse mode disagree: ⟨u, Jv⟩ = {ahead.sum():.17g}, ⟨Jᵀu, v⟩ = {back.sum():.17g}"
             )
 
@@ -236,7 +250,7 @@ class _Check:
         label, unit = way.label, way.unit
         if e.kink.any():
             i = int(np.argmax(e.kink))
-            raise AssertionError(
+            raise NotDifferentiable(
                 f"not differentiable here ({self.title}): {label}: the one-sided derivatives of {name(i)} are "
                 f"{e.left[i] / unit:.6g} and {e.right[i] / unit:.6g}; the tape gives {found[i] / unit:.6g}. Check at another point"
             )
@@ -245,14 +259,14 @@ class _Check:
             if np.isfinite(found[i]) and gap[i] <= self.options.rtol * size[i] + slack[i] + MARGIN * noise:
                 drowned[i] = MARGIN * noise > RESOLVED * size[i]
                 continue
-            raise AssertionError(
+            raise WrongDerivative(
                 f"wrong derivative ({self.title}): of {name(i)} with respect to {label}: the tape gives {found[i] / unit:.10g}, "
                 f"{e.method} {e.value[i] / unit:.10g} ± {e.error[i] / unit:.1g} (relative error {gap[i] / size[i]:.2g})"
             )
         drowned &= ~(MARGIN * e.error <= np.maximum(NEGLIGIBLE * largest, self.options.floor))
         if drowned.any() and not self.options.undecided:
             i = int(np.argmax(drowned))
-            raise AssertionError(
+            raise Undecided(
                 f"cannot be decided ({self.title}): of {name(i)} with respect to {label}: the tape gives {found[i] / unit:.10g}, "
                 f"{e.method} {e.value[i] / unit:.3g} ± {MARGIN * e.error[i] / unit:.2g}: the function's rounding noise is larger "
                 'than the derivative. Check it where it is larger, or pass undecided="pass" if it is zero'

@@ -79,7 +79,7 @@ class Problem:
         names: Sequence[str],
         outputs: Sequence[str] | None = None,
     ):
-        self.fn, self.inputs = fn, Space(arrays, names)
+        self.fn, self.inputs, self.arrays = fn, Space(arrays, names), list(arrays)
         self.x = rounded(self.inputs.join(arrays), self.inputs.bits)
         first = [o.raw if isinstance(o, DiffTensor) else o for o in self._run(self.x)]
         self.outputs = Space(first, outputs or [f"output {k}" for k in range(len(first))])
