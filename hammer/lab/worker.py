@@ -58,7 +58,7 @@ def _work(key: str, spec: TrialSpec, folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Iterator[None]:
     """Processes started inside have one BLAS thread from their first import on."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
@@ -109,7 +109,7 @@ class Workers:
         stop = context.Event()
         pending: dict[Future, Queued] = {}
         lost: list[Queued] = []
-        with _one_blas_thread(), ProcessPoolExecutor(jobs, context, _initialise, (stop, self.environment)) as pool:
+        with one_blas_thread(), ProcessPoolExecutor(jobs, context, _initialise, (stop, self.environment)) as pool:
             try:
                 while pending or (queue and not lost):
                     while queue and not lost and len(pending) < 2 * jobs:

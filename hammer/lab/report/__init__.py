@@ -1,6 +1,6 @@
 """A comparison's report: ``write`` puts all files into a folder.
 
-``html`` makes the page, ``markdown`` the summary, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in
+``html`` makes the page, ``page`` what all pages have in common, ``markdown`` the summary, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in
 the colours of ``style``; ``text`` prints numbers.
 """
 

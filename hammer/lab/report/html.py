@@ -1,4 +1,4 @@
-"""The report's page: one file, no network, no fonts or scripts from elsewhere."""
+"""The page of a comparison's report."""
 
 import math
 from html import escape
@@ -8,21 +8,7 @@ from .. import optimizers, problems
 from ..analysis import Cell, Summary
 from ..seeds import phase_of
 from . import charts, style, text
-
-_SCRIPT = """
-document.querySelectorAll('th button').forEach(b=>b.addEventListener('click',()=>{
- const th=b.parentNode,tb=th.closest('table').tBodies[0],i=th.cellIndex,up=th.getAttribute('aria-sort')!=='ascending';
- th.parentNode.querySelectorAll('th').forEach(h=>h.removeAttribute('aria-sort'));
- th.setAttribute('aria-sort',up?'ascending':'descending');
- const v=r=>r.cells[i].dataset.sort??r.cells[i].textContent;
- [...tb.rows].sort((p,q)=>{const a=v(p),c=v(q),x=parseFloat(a),y=parseFloat(c);
-  const d=isNaN(x)||isNaN(y)?a.localeCompare(c):(x===y?0:x-y);return up?d:-d}).forEach(r=>{r.classList.remove('group');tb.append(r)});
-}));
-document.querySelectorAll('.legend button').forEach(b=>b.addEventListener('click',()=>{
- const off=document.body.classList.toggle('hide-'+b.dataset.series);
- document.querySelectorAll('.legend button[data-series="'+b.dataset.series+'"]').forEach(o=>o.setAttribute('aria-pressed',!off));
-}));
-"""
+from .page import document, sort, table
 
 
 def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
@@ -45,31 +31,12 @@ def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
         _rules(summary),
         _again(summary, environment, command),
     ]
-    css = style.VARIABLES + style.PRINTED + style.PAGE + style.CHART + style.HIDING
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{css}</style></head>\n<body><main>\n'
-        + "\n".join(part for part in body if part)
-        + f"\n</main><script>{_SCRIPT}</script></body></html>\n"
-    )
+    return document(title, [part for part in body if part], style.CHART + style.HIDING)
 
 
 def _name(summary: Summary, optimizer: str) -> str:
     colour = f"var(--{charts.series(summary, optimizer)})"
     return f'<span class="dotted" style="background:{colour}"></span>{escape(optimizers.get(optimizer).title)}'
-
-
-def _table(head: list[tuple[str, bool]], rows: list[str]) -> str:
-    """A table in a box of its own that scrolls sideways. ``head``: text and whether the column is aligned left."""
-    cells = "".join(
-        f'<th scope="col"{" class=left" if left else ""}><button>{escape(label)}</button></th>' for label, left in head
-    )
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _sort(value: float) -> str:
-    """The attribute that a cell is sorted by; the infinite goes last."""
-    return f'data-sort="{1e300 if not math.isfinite(value) else value:.9g}"'
 
 
 def _ranking(summary: Summary) -> str:
@@ -85,11 +52,11 @@ def _ranking(summary: Summary) -> str:
         failed = f'<span class="bad">{row.failed}</span>' if row.failed else "0"
         rows.append(
             f'<tr><td class="left">{_name(summary, row.optimizer)}</td>'
-            f"<td {_sort(row.speed.value)}>{text.estimate(row.speed, 'score')}</td>"
-            f'<td class="left" {_sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
-            f"<td {_sort(row.rank.value)}>{text.estimate(row.rank, 'score')}</td>"
-            f"<td {_sort(row.lead.value if row.lead else 0.0)}>{lead}</td>"
-            f"<td {_sort(row.hits / row.runs)}>{row.hits}/{row.runs}</td><td {_sort(row.failed)}>{failed}</td></tr>"
+            f"<td {sort(row.speed.value)}>{text.estimate(row.speed, 'score')}</td>"
+            f'<td class="left" {sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
+            f"<td {sort(row.rank.value)}>{text.estimate(row.rank, 'score')}</td>"
+            f"<td {sort(row.lead.value if row.lead else 0.0)}>{lead}</td>"
+            f"<td {sort(row.hits / row.runs)}>{row.hits}/{row.runs}</td><td {sort(row.failed)}>{failed}</td></tr>"
         )
     head = [
         ("Optimizer", True),
@@ -117,7 +84,7 @@ def _ranking(summary: Summary) -> str:
             f"A/A control, {escape(optimizers.get(c.optimizer).title)} against itself on other seeds: difference "
             f'{text.estimate(c.difference, "score")}, <span class="{css}">{said}</span>.'
         )
-    return f"<section><h2>Ranking</h2>{_table(head, rows)}{''.join(f'<p class=soft>{note}</p>' for note in notes)}</section>"
+    return f"<section><h2>Ranking</h2>{table(head, rows)}{''.join(f'<p class=soft>{note}</p>' for note in notes)}</section>"
 
 
 def _legend(summary: Summary) -> str:
@@ -178,7 +145,7 @@ def _targets(summary: Summary) -> str:
         "beside it on the same machine: compare them roughly."
     )
     return (
-        f'<section><h2>Time to target</h2><p class="soft">{notes}</p>{_table(head, rows)}'
+        f'<section><h2>Time to target</h2><p class="soft">{notes}</p>{table(head, rows)}'
         f'<details><summary class="soft">How the targets were set</summary><dl>{"".join(targets)}</dl></details></section>'
     )
 
@@ -190,14 +157,14 @@ def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: di
         css = " class=best" if math.isfinite(value) and value == best[kind] else ""
         shown = text.estimate(e, show)
         head, _, tail = shown.partition(" [")
-        return f"<td{css} {_sort(value)}>{head}{f'<small>[{tail}</small>' if tail else ''}</td>"
+        return f"<td{css} {sort(value)}>{head}{f'<small>[{tail}</small>' if tail else ''}</td>"
 
     problem = problems.get(workload)
     return (
         f'<tr{" class=group" if first else ""}><td class="left">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
-        f"{number('steps', 'number')}{number('seconds', 'seconds')}<td {_sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>"
-        f"{number('final', 'number')}<td {_sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td>"
-        f"<td {_sort(cell.step_milliseconds)}>{text.seconds(cell.step_milliseconds / 1000)}</td></tr>"
+        f"{number('steps', 'number')}{number('seconds', 'seconds')}<td {sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>"
+        f"{number('final', 'number')}<td {sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td>"
+        f"<td {sort(cell.step_milliseconds)}>{text.seconds(cell.step_milliseconds / 1000)}</td></tr>"
     )
 
 
@@ -225,7 +192,7 @@ def _tuning(summary: Summary) -> str:
     )
     return (
         f'<section><h2>Tuning</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div>'
-        f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{_table(head, rows)}<dl>{ranges}</dl></section>"
+        f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{table(head, rows)}<dl>{ranges}</dl></section>"
     )
 
 
@@ -258,10 +225,10 @@ def _failures(summary: Summary) -> str:
     head = [(label, True) for label in ("Workload", "Optimizer", "Setting", "Phase", "Outcome", "Why")]
     count = {status: sum(t.status == status for t in summary.failures) for status in ("diverged", "error")}
     intro = f"{count['diverged']} diverged, {count['error']} raised an error. Each counts as infinitely slow; none is left out."
-    table = _table(head, rows)
+    listed = table(head, rows)
     if len(rows) > 12:
-        table = f"<details><summary>All {len(rows)} of them</summary>{table}</details>"
-    return f"<section><h2>Failed trials</h2><p>{intro}</p>{table}</section>"
+        listed = f"<details><summary>All {len(rows)} of them</summary>{listed}</details>"
+    return f"<section><h2>Failed trials</h2><p>{intro}</p>{listed}</section>"
 
 
 def _phase(record: dict[str, Any]) -> str:
@@ -295,7 +262,7 @@ def _rules(summary: Summary) -> str:
         ("Batch", False),
         ("dtype", False),
     ]
-    return f"<section><h2>Workloads</h2>{_table(head, rows)}</section>"
+    return f"<section><h2>Workloads</h2>{table(head, rows)}</section>"
 
 
 def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
