@@ -53,7 +53,7 @@ def check_vjp(f: Callable, x: Any) -> None:
     assert vspace(pulled) == space, f"{_name(f)}: the gradient lives in {vspace(pulled)}, the argument in {space}"
     exact, numeric = space.inner_prod(v, pulled), out.inner_prod(w, _numerical_jvp(f, x, v))
     assert scalar_close(numeric, exact), (
-        f"reverse derivative of {_name(f)} at {x}: by rule {exact}, by differences {numeric}"
+        f"Derivative (VJP) check of {_name(f)} failed at {x}: by rule {exact}, by differences {numeric}"
     )
 
 
@@ -87,7 +87,9 @@ def check_grads(f: Callable, x: Any, modes: Sequence[str] = ("fwd", "rev"), orde
         check_vjp(f, x)
         if order > 1:
             (w,) = _vectors(vspace(f(x)))
-            check_grads(lambda x, w: make_vjp(f)(x)[0](w), (0, 1), modes, order=order - 1)(x, w)
+            pulled = lambda x, w: make_vjp(f)(x)[0](w)
+            pulled.__name__ = f"vjp_{_name(f)}"
+            check_grads(pulled, (0, 1), modes, order=order - 1)(x, w)
 
 
 def combo_check(fun: Callable, *options: Any, **named: Any) -> Callable:

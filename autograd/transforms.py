@@ -149,6 +149,11 @@ def _leads_outside(output: DiffTensor, variables: list, seed: Any) -> bool:
 
 
 def _scalar(output: Any, name: str) -> Any:
+    if isinstance(output, complex) or (hasattr(output, "dtype") and backend.is_complex(output.dtype)):
+        raise TypeError(
+            f"{name}: the function returns a complex number, and only a real one has a gradient; take its real part or its abs, "
+            "or use holomorphic_grad"
+        )
     if not isinstance(output, DiffTensor):
         if isinstance(output, (int, float, complex)) or (backend.is_array(output) and tuple(output.shape) == ()):
             return output
@@ -200,7 +205,7 @@ def grad(fun: Callable, argnum: Argnum = 0, has_aux: bool = False) -> Callable:
     JAX, ∂f/∂x - i ∂f/∂y for z = x + iy.
 
     Raises:
-        TypeError: the function does not return a scalar, or the argument holds something other than numbers.
+        TypeError: the function does not return a real scalar, or the argument holds something other than numbers.
     """
     both = value_and_grad(fun, argnum, has_aux)
 

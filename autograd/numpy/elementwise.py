@@ -73,8 +73,9 @@ def where(condition: Any, *choices: Any, **named: Any) -> Any:
 
     As in HIPS autograd a choice between Python numbers gives a Python number (or a list of them).
     """
+    choices = (*choices, *(named.pop(name) for name in ("x", "y") if name in named))
     found = _where(condition, *choices, **named)
-    python = all(map(_is_python, (condition, *choices, *named.values())))
+    python = all(map(_is_python, (condition, *choices)))
     return found.tolist() if python and isinstance(found, np.ndarray) else found
 
 

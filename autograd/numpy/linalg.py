@@ -90,7 +90,7 @@ def _from_triangle(a: Any, uplo: str) -> Any:
 
 @_matrix_rule(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
-    return _EighResult(*ops.eigh(_from_triangle(a, UPLO)))
+    return _EighResult(*ops.eigh(_from_triangle(a, UPLO), uplo=UPLO.upper()))
 
 
 @_matrix_rule(np.linalg.eigvalsh)

@@ -54,17 +54,16 @@ def _hermitian(x: Any) -> Any:
     return (x + _h(x)) * 0.5
 
 
-def _linalg_hermitian(name: str) -> Callable:
-    @computed
-    def kernel(x: Any) -> Any:
-        library = xp(x)
-        flipped = library.matrix_transpose(x)
-        out = getattr(library.linalg, name)(
-            (x + (library.conj(flipped) if backend.is_complex(x.dtype) else flipped)) * 0.5
-        )
-        return tuple(out) if isinstance(out, tuple) else out
+def _hermitian_part(x: Any) -> Any:
+    """``_hermitian`` for the raw arrays of a kernel."""
+    library = xp(x)
+    flipped = library.matrix_transpose(x)
+    return (x + (library.conj(flipped) if backend.is_complex(x.dtype) else flipped)) * 0.5
 
-    return kernel
+
+@computed
+def _cholesky(x: Any) -> Any:
+    return xp(x).linalg.cholesky(_hermitian_part(x))
 
 
 # ---- factorisations ----
@@ -79,7 +78,7 @@ def _cholesky_rule(g: Any, y: Any, _x: Any) -> Any:
 
 
 cholesky = op(
-    "cholesky", _linalg_hermitian("cholesky"), _same_square, _cholesky_rule, flops=_cubic(1 / 3),
+    "cholesky", _cholesky, _same_square, _cholesky_rule, flops=_cubic(1 / 3),
     doc="Lower triangular L with L Lᴴ = (x + xᴴ)/2, for positive definite matrices (..., n, n); others raise ValueError.",
 )  # fmt: skip
 
@@ -187,13 +186,20 @@ def svdvals(x: Any) -> Any:
 # ---- eigenvalues ----
 
 
-def _eigh_shapes(x: Any) -> list[Aval]:
+@computed
+def _eigh(x: Any, *, uplo: str = "L") -> Any:
+    library = xp(x)
+    options = {"UPLO": uplo} if library.__name__ in ("numpy", "cupy") else {}
+    return tuple(library.linalg.eigh(_hermitian_part(x), **options))
+
+
+def _eigh_shapes(x: Any, **_: Any) -> list[Aval]:
     batch, n = _square(x)
     dtype = floating(result_dtype(x))
     return [((*batch, n), real_dtype(dtype)), (shape_of(x), dtype)]
 
 
-def _eigh_rule(g: Any, z: Any, _x: Any) -> Any:
+def _eigh_rule(g: Any, z: Any, _x: Any, **_: Any) -> Any:
     gw, gv = g
     w, v = z
     if gv is None:
@@ -205,9 +211,10 @@ def _eigh_rule(g: Any, z: Any, _x: Any) -> Any:
 
 
 eigh = op(
-    "eigh", _linalg_hermitian("eigh"), _eigh_shapes, _eigh_rule, outputs=2, flops=_cubic(9),
+    "eigh", _eigh, _eigh_shapes, _eigh_rule, outputs=2, flops=_cubic(9),
     doc="Eigenvalues w (..., n), real and ascending, and orthonormal eigenvectors V (..., n, n), in columns, of (x + xᴴ)/2. The "
-    "module's docstring says where vectors have a derivative.",
+    "module's docstring says where vectors have a derivative. ``uplo``, \"L\" or \"U\", changes nothing but the phases of the vectors: it "
+    "is the triangle that NumPy's and CuPy's solver is given to read.",
 )  # fmt: skip
 
 

@@ -295,3 +295,19 @@ def test_a_jacobian_of_an_array_program() -> None:
     j = jacobian(lambda x: np.outer(x, np.flip(x)))(X)
     assert j.shape == (4, 4, 4)
     assert j[0, 3, 0] == 2 * X[0] and j[1, 0, 3] == X[1]
+
+
+@pytest.mark.parametrize("uplo", ["L", "U", "u"])
+def test_eigenvectors_are_those_that_numpy_finds_whichever_triangle_it_reads(uplo: str) -> None:
+    a = onp.random.default_rng(3).normal(size=(6, 6))
+    w, v = np.linalg.eigh(DiffTensor(a, requires_grad=True), uplo)
+    expected = onp.linalg.eigh(a, uplo)
+    onp.testing.assert_allclose(w.numpy(), expected[0], rtol=1e-12)
+    onp.testing.assert_allclose(v.numpy(), expected[1], rtol=1e-9, atol=1e-12)  # their signs, too
+    check_grads(lambda a: tuple(np.linalg.eigh(a, uplo)))(a)
+
+
+def test_where_takes_its_arguments_by_name() -> None:
+    condition = onp.array([True, False, True, True])
+    onp.testing.assert_array_equal(np.where(condition=condition, x=X, y=-X), onp.where(condition, X, -X))
+    onp.testing.assert_array_equal(grad(lambda x: np.sum(np.where(condition, x=x, y=2.0 * x)))(X), [1.0, 2.0, 1.0, 1.0])

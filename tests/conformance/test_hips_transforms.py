@@ -214,3 +214,28 @@ def test_check_grads_finds_a_wrong_rule() -> None:
     combo_check(lambda x, k, scale=1.0: scale * x**k, 0)([X, 2.0 * X], [2, 3], scale=[1.0, -0.5])
     with pytest.raises(ValueError, match="modes"):
         check_grads(f, modes=["backward"])(X)
+
+
+def test_a_complex_output_has_no_gradient() -> None:
+    for fun in (lambda x: x * (1.0 + 0.2j), lambda x: np.sum(np.fft.fft(np.array([x, 1.0])))):
+        with pytest.raises(TypeError, match="complex number"):
+            grad(fun)(1.0)
+    with pytest.raises(TypeError, match="complex number"):
+        grad(lambda x: 1j)(1.0)
+
+
+def test_the_core_under_its_own_names() -> None:
+    from autograd import core
+
+    pull, value = core.make_vjp(f, X)
+    onp.testing.assert_array_equal(value, f(X))
+    onp.testing.assert_allclose(pull(V), V * (onp.cos(X) * X**2 + onp.sin(X) * 2 * X))
+    assert core.make_jvp(f, X)(V)[1].shape == X.shape and core.vspace(X).size == 3
+
+
+def test_a_failed_check_names_the_function() -> None:
+    def foo(x: Any) -> Any:
+        return x * float(x)
+
+    with pytest.raises(AssertionError, match=r"\(VJP\) check of foo failed"):
+        check_grads(foo, modes=["rev"], order=1)(1.0)
