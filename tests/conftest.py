@@ -9,7 +9,17 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 
 settings.register_profile("hammer", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("hammer")
+
+
+@pytest.fixture
+def unshrunk():
+    """No time is spent on making a counter-example small."""
+    settings.register_profile("unshrunk", settings.get_profile("hammer"), phases=[Phase.generate])
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile("hammer")

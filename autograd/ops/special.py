@@ -163,7 +163,7 @@ def multigammaln(a: Any, d: int) -> Any:
 # ---- the error function's family: DLMF 7.2.1, 7.17 and 7.10 ----
 
 erfc = op("erfc", _scipy("erfc", 1, lambda x: 1.0 - erf(x)), same_float, lambda g, _y, x: g * exp(-(x * x)) * (-2.0 / _ROOT_PI), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")  # fmt: skip
-erfcx = op("erfcx", _scipy("erfcx", 1), same_float, lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), flops=SPECIAL, doc="exp(x²) erfc(x), for large x without underflow.")  # fmt: skip
+erfcx = op("erfcx", _scipy("erfcx", 1), same_float, lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), domain=Domain(-2.5, 3.0), flops=SPECIAL, doc="exp(x²) erfc(x), for large x without underflow.")  # fmt: skip
 erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
 erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
 ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * exp(-0.5 * (x * x)) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
@@ -223,15 +223,20 @@ def _one_where_zero(x: Any, y: Any) -> Any:
     return where(equal(x, 0), 1.0, y)
 
 
+def _beside(y: Any, g: Any) -> Any:
+    """A Python number in the dtype of the gradient, which its logarithm in double precision would widen; arrays as they are."""
+    return _number(y, g) if type(y) in (int, float) else y
+
+
 xlogy = op(
     "xlogy", _scipy("xlogy", 2, _portable_xlogy), stretched_float,
-    lambda g, _z, _x, y: g * log(y),
+    lambda g, _z, _x, y: g * log(_beside(y, g)),
     lambda g, _z, x, y: g * (x / _one_where_zero(x, y)),
     domain=(Domain(), POSITIVE), flops=FUNCTION, complex=False, doc="x log y, 0 where x = 0.",
 )  # fmt: skip
 xlog1py = op(
     "xlog1py", _scipy("xlog1py", 2, _portable_xlog1py), stretched_float,
-    lambda g, _z, _x, y: g * log1p(y),
+    lambda g, _z, _x, y: g * log1p(_beside(y, g)),
     lambda g, _z, x, y: g * (x / _one_where_zero(x, y + 1.0)),
     domain=(Domain(), Domain(-0.8, 3.0)), flops=FUNCTION, complex=False, doc="x log(1 + y), 0 where x = 0.",
 )  # fmt: skip

@@ -96,5 +96,5 @@ def _binary_cross_entropy(draw: Draw, row: Row) -> tuple[tuple, dict]:
 exempt(
     "float16",
     "standardize",
-    reason="the mean and the variance of float16 are kept in float32, where squares do not overflow",
+    reason="the mean and the variance of float16 are float32, in which squares do not overflow",
 )

@@ -1,25 +1,31 @@
 """``check_row``: everything that a row of the op table must satisfy, on calls drawn from its domain.
 
-Each check is a method of ``RowCheck`` named after what it asserts. Derivatives are held against evaluations; the rest are
-promises of the table: shapes and dtypes are known beforehand, precision is kept, what a rule names is what is kept for
-it, a rule runs on every kind of array, and nothing is left behind.
+Each check is a method of ``RowCheck`` named after what it is about, with what it asserts as its first line; ``CHECKS`` lists
+them. Derivatives are held against evaluations; the rest are promises of the table: shapes and dtypes are known beforehand,
+precision is kept, what a rule names is what is kept for it, a rule runs on every kind of array, nothing is left behind, and
+``vmap`` is the loop. A row goes through every check unless ``exemptions`` gives a reason.
 """
 
+import contextlib
 import gc
 import math
+import time
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..backend import freeze, is_array, scalar
+from ..batching import rule_of
 from ..table import OPS, Row, _names
 from ..tape import BackwardPass, Spec
 from ..tensor import DiffTensor
 from . import device
-from .calls import EXEMPT, Call, calls
+from .batching import check_batching_of
+from .calls import EXEMPT, UNIQUE, Call, calls
 from .check import Options, check_problem, dual
 from .numeric import Estimate, Vector, analytic, complex_step
 from .problem import Problem
@@ -30,23 +36,59 @@ COUNTING = ("bool", "uint8", "int32", "int64")
 CASTS = ("astype", "to_device")  # rows whose purpose is another dtype
 
 
-def check_row(name: str, examples: int = 25) -> None:
+@dataclass
+class Report:
+    """What ``check_row`` did with a row.
+
+    Attributes:
+        row: its name.
+        calls: how many drawn calls went through all their checks.
+        ran: how many times each check of ``CHECKS`` was made.
+        exempt: the checks that the row does not go through, and why.
+        seconds: how long it took.
+        failed: the check that failed, if one did.
+    """
+
+    row: str
+    calls: int = 0
+    ran: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKS, 0))
+    exempt: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    failed: str | None = None
+
+    @property
+    def lacking(self) -> list[str]:
+        """The checks that were neither made nor have a reason not to be."""
+        return [check for check, times in self.ran.items() if not times and check not in self.exempt]
+
+
+def check_row(name: str, examples: int = 25, watch: Callable[[Report], None] | None = None) -> Report:
     """Run every check on a row of the op table.
 
     Args:
         name: the row's name in ``autograd.OPS``.
         examples: how many calls hypothesis draws.
+        watch: is given the report, as far as it has come, after every call.
+
+    Returns:
+        Which checks were made how many times, and which the row is exempt from.
 
     Raises:
-        AssertionError: naming the check, and the smallest call found that fails it.
+        AssertionError: naming the check, and the smallest call found that fails it; or the checks that none of the drawn
+            calls could go through.
         LookupError: there is no such row, or it has no strategy (see ``autograd.testing.calls``).
     """
     if name not in OPS:
         raise LookupError(f"the op table has no row {name!r}")
-    check = RowCheck(OPS[name])
+    check, start = RowCheck(OPS[name]), time.perf_counter()
 
     def one(call: Call) -> None:
-        check.call(call)
+        try:
+            check.call(call)
+        finally:
+            check.report.seconds = time.perf_counter() - start
+            if watch is not None:
+                watch(check.report)
 
     quiet = settings(
         max_examples=examples,
@@ -58,6 +100,26 @@ def check_row(name: str, examples: int = 25) -> None:
     )
     quiet(given(calls(name))(one))()
     check.finish()
+    check.report.seconds = time.perf_counter() - start
+    if watch is not None:
+        watch(check.report)
+    return check.report
+
+
+def exemptions(row: Row) -> dict[str, str]:
+    """The checks that a row does not go through, and why: what is stated in ``calls.EXEMPT``, and what has no subject."""
+    found = {check: reason for (name, check), reason in EXEMPT.items() if name == row.name}
+    if not any(domain.kind == "inexact" for domain in row.domain):
+        found |= dict.fromkeys(("symbolic", "precision", "float16"), "it takes no floating-point numbers")
+    if not row.complex:
+        found["complex"] = "it takes no complex numbers"
+    if rule_of(row) is None:
+        found["batching"] = "it has no batching rule: vmap runs it example by example"
+    if row.differentiable == 0:
+        found |= dict.fromkeys(
+            ("derivatives", "complex", "retention", "rules on device", "reading"), "it has no derivative"
+        )
+    return found
 
 
 class RowProblem(Problem):
@@ -72,99 +134,103 @@ class RowCheck:
     """The checks of one row; ``finish`` has those that need all calls."""
 
     def __init__(self, row: Row):
-        self.row = row
+        self.row, self.report = row, Report(row.name, exempt=exemptions(row))
         self.read: set[tuple[int, int]] = set()  # (rule, place) of what rules were seen to read
-        self.ran: set[str] = set()
         self.last: Call | None = None
 
     def call(self, call: Call) -> None:
-        """All checks of one call."""
+        """All checks that concern a single call; the dear ones only of some calls, by lot."""
         for a in call.inputs:
             freeze(a)
-        checks: list[Callable[[Call], None]] = [self.inferred, self.symbolic, self.costs]
-        if call.tracked:
-            checks += [self.derivatives, self.precision, self.retention]
-            if self.row.complex and not self.exempt("complex") and _lot(call) % 3 == 0:
-                checks.append(self.complex_derivatives)
-        checks.append(self.on_pretend_device)
-        for check in checks:
-            try:
-                check(call)
-            except Exception as error:
-                what = (check.__doc__ or "").strip().rstrip(".")
-                raise AssertionError(
-                    f"row {self.row.name!r}: not true: {what}: {type(error).__name__}: {error}\n    in {call!r}"
-                ) from error
-        if call.tracked and all(np.size(a) for a in call.inputs):
+        for name in OF_CALLS:
+            if name not in self.report.exempt and (
+                name not in SELDOM or not self.report.ran[name] or _lot(call) % SELDOM[name] == 0
+            ):
+                self._made(name, call)
+        self.report.calls += 1
+        if (call.tracked or not self.row.differentiable) and all(np.size(a) for a in call.inputs):
             self.last = call
 
-    def exempt(self, check: str) -> bool:
-        """Whether a check is left out for this row, for a reason stated in ``calls.EXEMPT``."""
-        return (self.row.name, check) in EXEMPT
-
     def finish(self) -> None:
-        """The checks that need all calls, or only one."""
-        row = self.row
-        for i, rule in enumerate(row.vjps):
-            if rule is None:
-                continue
-            names = _names(rule)[1:]
-            places = 2 if row.variadic else len(row.vjps) + 1
-            unread = [name for j, name in enumerate(names[:places]) if name[0] != "_" and (i, j) not in self.read]
-            if unread and self.last is not None:
-                raise AssertionError(
-                    f"row {row.name!r}: rule {i} never reads {', '.join(unread)}: begin the name with an underscore, so that it is not kept"
-                )
-        if "pretend device" not in self.ran:
-            raise AssertionError(f"row {row.name!r}: no drawn call could be run on the pretend device")
-        if self.last is not None:
-            self.cycles(self.last)
+        """The checks that need all calls, or only one; and whether all have been made."""
+        for name in ("reading", "cycles"):
+            if self.last is not None and name not in self.report.exempt:
+                self._made(name, self.last)
+        if self.report.lacking:
+            lacking = "; ".join(f"{name} ({CHECKS[name]})" for name in self.report.lacking)
+            raise AssertionError(
+                f"row {self.row.name!r}: none of {self.report.calls} drawn calls went through: {lacking}"
+            )
+
+    def _made(self, name: str, call: Call) -> None:
+        """Make a check, unless it says (by returning False) that it cannot be made of this call."""
+        try:
+            made = getattr(self, name.replace(" ", "_"))(call)
+        except Exception as error:
+            self.report.failed = name
+            raise AssertionError(
+                f"row {self.row.name!r}: not true: {CHECKS[name]}: {type(error).__name__}: {error}\n    in {call!r}"
+            ) from error
+        self.report.ran[name] += made is not False
 
     # ---- derivatives ----
 
     def problem(self, call: Call) -> Problem:
         """The outputs of a call that have derivatives, as a function of its inputs that have."""
+        unique = UNIQUE.get(self.row.name) if any(np.iscomplexobj(a) for a in call.inputs) else None
 
         def outputs(*tensors: Any) -> tuple:
             inputs = list(call.inputs)
             for i, t in zip(call.tracked, tensors, strict=True):
                 inputs[i] = t
             out = call.run(*inputs)
+            if unique is not None:
+                out = unique(*out)
             return tuple(o for o in (out if isinstance(out, tuple) else (out,)) if np.dtype(o.dtype).kind in "fc")
 
         return RowProblem(outputs, [call.inputs[i] for i in call.tracked], [f"input {i}" for i in call.tracked])
 
-    def derivatives(self, call: Call) -> None:
+    def derivatives(self, call: Call) -> bool:
         """The rules give the derivatives that evaluations give, and so do the rules of the rules."""
+        if not call.tracked:
+            return False
         rng = np.random.default_rng(0)
         problem = self.problem(call)
         check_problem(problem, 2, Options(modes=("rev",), directions=1, singly=(16, 6), floor=1e-10), rng)
         dual(problem, 1e-9, rng)
+        return True
 
-    def complex_derivatives(self, call: Call) -> None:
+    def complex(self, call: Call) -> bool:
         """The rules give the derivatives that evaluations give, for complex inputs."""
+        if not call.tracked:
+            return False
         rng = np.random.default_rng(0)
         problem = self.problem(call.astype(np.complex128))
         check_problem(problem, 1, Options(modes=("rev",), directions=1, singly=(6, 6), floor=1e-10), rng)
         dual(problem, 1e-9, rng)
+        return True
 
     # ---- promises of the table ----
 
-    def inferred(self, call: Call) -> None:
+    def inference(self, call: Call) -> bool:
         """Shape and dtype are known before the value is computed."""
-        for dtype in PRECISIONS + (() if self.exempt("integers") else COUNTING):
-            if dtype[0] == "c" and not self.row.complex:
-                continue
-            given = call.astype(dtype)
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    found = given.run(*given.inputs)
-                except (TypeError, ValueError):
-                    if dtype in COUNTING:  # the operation is not defined for these
-                        continue
-                    raise
-            self._same(self.row.infer(*given.inputs, **given.params), found, dtype)
+        for dtype in PRECISIONS:
+            if dtype[0] != "c" or self.row.complex:
+                self._inferred(call.astype(dtype), dtype)
+        return True
+
+    def integers(self, call: Call) -> bool:
+        """Of integers and booleans, too, shape and dtype are known before the value is computed."""
+        for dtype in COUNTING:
+            with contextlib.suppress(TypeError, ValueError):  # the operation is not defined for these
+                self._inferred(call.astype(dtype), dtype)
+        return True
+
+    def _inferred(self, call: Call, what: str) -> None:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = call.run(*call.inputs)
+        self._same(self.row.infer(*call.inputs, **call.params), found, what)
 
     def _same(self, inferred: Any, found: Any, what: str) -> None:
         inferred, found = (inferred, found) if isinstance(found, tuple) else ([inferred], (found,))
@@ -174,10 +240,10 @@ class RowCheck:
             if tuple(shape) != tuple(o.shape) or dtype != o.dtype:
                 raise AssertionError(f"{what}: inferred {dtype}{tuple(shape)}, found {o.dtype}{tuple(o.shape)}")
 
-    def symbolic(self, call: Call) -> None:
+    def symbolic(self, call: Call) -> bool:
         """On symbolic tensors the row infers the same, and its gradient is built without a value."""
         if not call.inexact:
-            return
+            return False
         for dtype in ("float32", "float64"):
             given = call.astype(dtype)
             symbols = [
@@ -202,37 +268,50 @@ class RowCheck:
                 g = grads[t.node]  # type: ignore[index]
                 if g.raw is not None or tuple(g.shape) != tuple(t.shape) or g.dtype != t.dtype:
                     raise AssertionError(f"{dtype}: the gradient of {t} is {g}")
+        return True
 
-    def costs(self, call: Call) -> None:
+    def cost(self, call: Call) -> bool:
         """The cost is finite and not negative."""
         flops, moved = self.row.cost(call.run(*call.inputs), *call.inputs, **call.params)
         if not (math.isfinite(flops) and flops >= 0 and moved >= 0 and isinstance(moved, int)):
             raise AssertionError(f"{flops} FLOPs, {moved} bytes")
+        return True
 
-    def precision(self, call: Call) -> None:
-        """float32 stays float32, forward and in the rules, and float16 float16; the values are those of float64."""
-        exact = self._gradients(call)
-        for dtype in ("float32", "float16", "complex64") if self.row.complex else ("float32", "float16"):
-            if self.exempt(dtype):
-                continue
-            given = call.astype(dtype)
-            allowed = {np.finfo(dtype).bits}
-            if any(
-                is_array(a) and a.dtype.kind in "iu" for a in call.inputs
-            ):  # 64-bit integers may promote, as in NumPy
-                inferred = self.row.infer(*given.inputs, **given.params)
-                allowed |= {
-                    np.finfo(t).bits
-                    for _, t in (inferred if isinstance(inferred, list) else [inferred])
-                    if t.kind in "fc"
-                }
-            for value in self._gradients(given):
-                if np.finfo(value.dtype).bits not in allowed and self.row.name not in CASTS:
-                    raise AssertionError(f"{dtype} became {value.dtype}")
-            if dtype == "float32":
-                for a, b in zip(exact, self._gradients(given), strict=True):
-                    if not np.allclose(a, b, rtol=1e-3, atol=1e-5 + 1e-3 * np.max(np.abs(a), initial=0.0)):
-                        raise AssertionError(f"the values in float32 are {b!r}, those in float64 {a!r}")
+    def precision(self, call: Call) -> bool:
+        """float32 stays float32, forward and in the rules, with the values of float64; and complex64 stays complex64."""
+        if not self._precise(call):
+            return False
+        for dtype in ("float32", "complex64") if self.row.complex else ("float32",):
+            found = self._kept(call.astype(dtype), {32})
+            for a, b in zip(self._gradients(call), found, strict=True) if dtype == "float32" else ():
+                if not np.allclose(a, b, rtol=1e-3, atol=1e-5 + 1e-3 * np.max(np.abs(a), initial=0.0)):
+                    raise AssertionError(f"the values in float32 are {b!r}, those in float64 {a!r}")
+        return True
+
+    def float16(self, call: Call) -> bool:
+        """float16 stays float16, or becomes complex64, forward and in the rules."""
+        if not self._precise(call):
+            return False
+        given = call.astype(np.float16)
+        outs = given.run(*given.inputs)
+        smallest = any(o.dtype.kind == "c" for o in (outs if isinstance(outs, tuple) else (outs,)))
+        self._kept(given, {16, 32} if smallest else {16})
+        return True
+
+    def _precise(self, call: Call) -> bool:
+        return bool(call.tracked if self.row.differentiable else call.inexact)
+
+    def _kept(self, call: Call, allowed: set[int]) -> list[Any]:
+        """Outputs and gradients of a call, none of which may have another number of bits."""
+        if any(is_array(a) and a.dtype.kind in "iu" for a in call.inputs):  # 64-bit integers may promote, as in NumPy
+            inferred = self.row.infer(*call.inputs, **call.params)
+            dtypes = [dtype for _, dtype in (inferred if isinstance(inferred, list) else [inferred])]
+            allowed = allowed | {np.finfo(t).bits for t in dtypes if t.kind in "fc"}
+        found = self._gradients(call)
+        for value in found:
+            if np.finfo(value.dtype).bits not in allowed and self.row.name not in CASTS:
+                raise AssertionError(f"{call.inputs[call.inexact[0]].dtype} became {value.dtype}")
+        return found
 
     def _gradients(self, call: Call) -> list[Any]:
         """The inexact outputs of a call and what each rule returns for raw arrays, before the engine casts it."""
@@ -249,11 +328,14 @@ class RowCheck:
             for i in call.tracked
         ]
 
-    def retention(self, call: Call) -> None:
+    def retention(self, call: Call) -> bool:
         """A rule reads what its parameters' names say, and nodes keep that and nothing else."""
+        if not call.tracked:
+            return False
         self._retention(call)
-        if self.row.complex and not self.exempt("complex"):
+        if self.row.complex:
             self._retention(call.astype(np.complex128))
+        return True
 
     def _retention(self, call: Call) -> None:
         for i in call.tracked:  # one at a time: what another rule needs is not there
@@ -280,7 +362,10 @@ class RowCheck:
             seeds = [_wave(o.raw) for o in outs]
             # runs on stand-ins for all that is not kept: fails if they are read
             (together,) = BackwardPass(outs).run(seeds).values()
-            if len(outs) > 1:
+            one_by_one = (
+                self.row.name not in UNIQUE or together.dtype.kind != "c"
+            )  # else one output's gradient is arbitrary
+            if len(outs) > 1 and one_by_one:
                 parts = [
                     g for o, seed in zip(outs, seeds, strict=True) for g in BackwardPass((o,)).run((seed,)).values()
                 ]
@@ -315,23 +400,43 @@ class RowCheck:
             if not same:
                 self.read.add((at, place))
 
-    def on_pretend_device(self, call: Call) -> None:
-        """The row and its rules run on another device without a hidden copy to the host, with NumPy's values."""
-        if self.row.name == "to_device" or self.exempt("pretend device"):
-            self.ran.add("pretend device")
-            return
+    def reading(self, _call: Call) -> bool:
+        """What a rule's names say that it reads it does read, in one call at least."""
+        for i, rule in enumerate(self.row.vjps):
+            names = [] if rule is None else _names(rule)[1:]
+            places = 2 if self.row.variadic else len(self.row.vjps) + 1
+            unread = [name for j, name in enumerate(names[:places]) if name[0] != "_" and (i, j) not in self.read]
+            if unread:
+                raise AssertionError(
+                    f"rule {i} never reads {', '.join(unread)}: begin the name with an underscore, so that it is not kept"
+                )
+        return True
+
+    def kernel_on_device(self, call: Call) -> bool:
+        """The kernel runs on another device, by the array API, without a hidden copy to the host, with NumPy's values."""
+        return self._on_device(call, tracked=False)
+
+    def rules_on_device(self, call: Call) -> bool:
+        """The rules run on another device, without a hidden copy to the host, with NumPy's values."""
+        if "kernel on device" not in self.report.exempt:
+            return self._on_device(call, tracked=True)
+        with device.lent(OPS[name] for name, check in EXEMPT if check == "kernel on device"):
+            return self._on_device(call, tracked=True)
+
+    def _on_device(self, call: Call, tracked: bool) -> bool:
+        if tracked and not call.tracked:
+            return False
         call = Call(
             call.row, call.inputs, {k: _whole_index(v, call) if k == "index" else v for k, v in call.params.items()}
         )
         if not _indexable(call):
-            return
+            return False
         there = Call(call.row, call.inputs, {k: device.put(v) for k, v in call.params.items()})
-        expected = self._values(call, call.inputs)
+        expected = self._values(call, call.inputs, tracked)
         inputs = [device.put(a) for a in call.inputs]
         seeds = [device.put(_wave(o)) for o in expected[0]]
         with device.guarded():
-            found = self._values(there, inputs, seeds)
-        self.ran.add("pretend device")
+            found = self._values(there, inputs, tracked, seeds)
         for kind, ours, theirs in zip(("outputs", "gradients"), expected, found, strict=True):
             for a, b in zip(ours, theirs, strict=True):
                 b = device.get(b)
@@ -341,10 +446,11 @@ class RowCheck:
                     a, b, rtol=1e-10, atol=1e-12 * np.max(np.abs(a), initial=1.0) if a.dtype.kind in "fc" else 0
                 ):
                     raise AssertionError(f"{kind}: {b!r} on the device, {a!r} with NumPy")
+        return True
 
-    def _values(self, call: Call, inputs: Any, seeds: list | None = None) -> tuple[list, list]:
+    def _values(self, call: Call, inputs: Any, track: bool = True, seeds: list | None = None) -> tuple[list, list]:
         tensors = [
-            DiffTensor(a, requires_grad=i in call.tracked, copy=False) if is_array(a) else a
+            DiffTensor(a, requires_grad=track and i in call.tracked, copy=False) if is_array(a) else a
             for i, a in enumerate(inputs)
         ]
         out = call.run(*tensors)
@@ -357,8 +463,8 @@ class RowCheck:
             grads = [found[tensors[i].node] for i in call.tracked]  # type: ignore[index]
         return [o.raw for o in outs], grads
 
-    def cycles(self, call: Call) -> None:
-        """No reference cycles."""
+    def cycles(self, call: Call) -> bool:
+        """No reference cycles are left behind."""
         gc.collect()
         gc.disable()
         gc.freeze()
@@ -369,7 +475,24 @@ class RowCheck:
             gc.unfreeze()
             gc.enable()
         if found:
-            raise AssertionError(f"row {self.row.name!r}: {found} objects in reference cycles are left after backward")
+            raise AssertionError(f"{found} objects in reference cycles are left after backward")
+        return True
+
+    def batching(self, call: Call) -> bool:
+        """vmap is the loop over the examples, whichever inputs are mapped, in values and in gradients."""
+        return check_batching_of(call)
+
+
+OF_CALLS = (
+    "inference", "integers", "symbolic", "cost", "derivatives", "complex", "precision", "float16", "retention",
+    "kernel on device", "rules on device", "batching",
+)  # fmt: skip
+SELDOM = {"complex": 3, "batching": 5}  # made of the first call, and then of every so-manieth
+CHECKS: dict[str, str] = {
+    name: (getattr(RowCheck, name.replace(" ", "_")).__doc__ or "").strip().rstrip(".")
+    for name in (*OF_CALLS, "reading", "cycles")
+}
+"""What a row goes through: the name of each check, and what it asserts."""
 
 
 def _lot(call: Call) -> int:
@@ -407,4 +530,4 @@ def _indexable(call: Call) -> bool:
     return True
 
 
-__all__ = ["RowCheck", "analytic", "check_row"]
+__all__ = ["CHECKS", "Report", "RowCheck", "analytic", "check_row", "exemptions"]

@@ -7,7 +7,7 @@ import numpy as np
 from ..backend import scalar
 from ..shapes import axes_of, length
 from ..table import REALS, Domain, Row
-from .calls import strategy
+from .calls import exempt, strategy
 from .strategies import Draw, arrays, axes, axis, broadcasting, generator, index_expressions, shapes, st
 
 
@@ -27,6 +27,13 @@ def _astype(draw: Draw, row: Row) -> tuple[tuple, dict]:
 @strategy("to_device")
 def _to_device(draw: Draw, row: Row) -> tuple[tuple, dict]:
     return (some(draw),), {"device": "cpu", "source": "cpu"}
+
+
+exempt(
+    "kernel on device",
+    "to_device",
+    reason="it is the copy between devices; tests/autograd/test_backends.py has its tests",
+)
 
 
 @strategy("reshape")

@@ -1,11 +1,14 @@
 """Every row of the op table passes every check; and the conventions where a derivative does not exist."""
 
+import re
+
 import numpy as np
 import pytest
 
 from autograd import OPS, DiffTensor, grad, hessian, jacobian, ops
 from autograd.testing import assert_jvp_vjp_dual, check_grads, check_row
-from autograd.testing.calls import missing
+from autograd.testing.calls import EXEMPT, missing
+from autograd.testing.rows import CHECKS
 
 EXAMPLES = 12
 
@@ -16,7 +19,15 @@ def test_every_row_has_a_strategy():
 
 @pytest.mark.parametrize("name", list(OPS))
 def test_row(name):
-    check_row(name, EXAMPLES)
+    report = check_row(name, EXAMPLES)
+    assert {check for check, times in report.ran.items() if times} | set(report.exempt) == set(CHECKS)
+
+
+@pytest.mark.parametrize(("name", "check"), list(EXEMPT))
+def test_every_exemption_is_needed(monkeypatch, unshrunk, name, check):
+    monkeypatch.delitem(EXEMPT, (name, check))
+    with pytest.raises(AssertionError, match=re.escape(CHECKS[check])):
+        check_row(name, 4)
 
 
 def gradients(fn, *args):

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd import OPS, DiffTensor, no_grad, ops
 from autograd.backend import xp
-from autograd.shapes import same, same_float
+from autograd.shapes import same, same_float, stretched
 from autograd.table import Domain, op
-from autograd.testing import assert_jvp_vjp_dual, assert_vjp, calls, check_grads, check_row, strategies
+from autograd.testing import assert_jvp_vjp_dual, assert_vjp, calls, check_grads, check_row, rows, strategies
 from autograd.testing.numeric import analytic, complex_step, differences, rounded
 
 
@@ -396,27 +396,18 @@ PLANTED = {
     "not linear in g": (lambda x: x * 1.0, same_float, lambda g, _y, _x: ops.where(ops.greater(ops.abs(g), 0.9), g, 0.5 * g), {}, "derivatives|disagree"),
     "complex": (lambda x: x * (1j if "complex" in str(x.dtype) else 1.0), same_float, lambda g, _y, _x: g, {}, "complex inputs"),
     "dtype": (lambda x: x * 1.0, same, lambda g, _y, _x: g, {}, "inferred bool"),
-    "shape": (lambda x: xp(x).sum(x, axis=-1) if x.ndim > 1 else x, same_float, lambda g, _y, _x: g, {}, "Shape and dtype are known"),
+    "shape": (lambda x: xp(x).sum(x, axis=-1) if x.ndim > 1 else x, same_float, lambda g, _y, _x: g, {}, "hape and dtype are known"),
     "float32 forward": (lambda x: x * np.float64(1.0), lambda x: (same_float(x)[0], np.result_type(x, np.float64) if x.dtype.kind != "c" else x.dtype), lambda g, _y, _x: g, {"complex": False}, "float32 became float64"),
     "float32 in the rule": (lambda x: x * 1.0, same_float, lambda g, _y, _x: g * np.float64(1.0), {}, "float32 became float64"),
     "kept but not read": (lambda x: x * 1.0, same_float, lambda g, _y, x: g, {}, "never reads x"),
     "output kept but not read": (lambda x: x * 1.0, same_float, lambda g, y, _x: g, {}, "never reads y"),
     "read but not kept": (lambda x: x * x * 1.0, same_float, lambda g, _y, _x: g * 2.0 * _x, {}, "unsupported operand type.* and '(Leaf|Spec|Node)'"),
-    "host copy": (lambda x: x * float(1.0 + 0.0 * np.asarray(x).sum()) if not hasattr(x, "_array") else x * (1.0 + 0.0 * float(xp(x).sum(x))), same_float, lambda g, _y, _x: g, {"complex": False}, "pretend device"),
+    "host copy": (lambda x: x * float(1.0 + 0.0 * np.asarray(x).sum()) if not hasattr(x, "_array") else x * (1.0 + 0.0 * float(xp(x).sum(x))), same_float, lambda g, _y, _x: g, {"complex": False}, "pretend device|another device"),
     "values on the device": (lambda x: x * (1.0 if isinstance(x, (np.ndarray, np.generic)) else 1.5), same_float, lambda g, _y, _x: g, {}, "on the device"),
-    "NumPy in the rule": (lambda x: x * x * 1.0, same_float, lambda g, _y, x: g * np.multiply(np.asarray(getattr(x, "raw", x)), 2.0), {"complex": False}, "without a value|pretend device|order 2"),
+    "NumPy in the rule": (lambda x: x * x * 1.0, same_float, lambda g, _y, x: g * np.multiply(np.asarray(getattr(x, "raw", x)), 2.0), {"complex": False}, "without a value|another device|order 2"),
     "cost": (lambda x: x * 1.0, same_float, lambda g, _y, _x: g, {"flops": math.nan}, "The cost is finite"),
     "writes into its input": (lambda x: np.multiply(x, 1.0, out=x) if isinstance(x, np.ndarray) else x * 1.0, same_float, lambda g, _y, _x: g, {}, "read-only"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def unshrunk():
-    """No time is spent on making a counter-example small."""
-    settings.register_profile("unshrunk", settings.get_profile("hammer"), phases=[Phase.generate])
-    settings.load_profile("unshrunk")
-    yield
-    settings.load_profile("hammer")
 
 
 @pytest.mark.parametrize("fault", PLANTED)
@@ -426,6 +417,39 @@ def test_check_row_finds(row, unshrunk, fault):
     with pytest.raises(AssertionError, match=message) as caught:
         check_row("planted", 30)
     assert "planted" in str(caught.value) and "Row(" not in str(caught.value)
+
+
+def test_check_row_says_what_it_did(row):
+    seen = []
+    row("right", lambda x: x * x * 1.0, same_float, lambda g, _y, x: g * 2.0 * x, complex=False)
+    report = check_row("right", 10, watch=lambda report: seen.append((report.calls, report.seconds)))
+    assert report.row == "right" and report.calls == 10 and report.failed is None and not report.lacking
+    assert seen == sorted(seen) and len(seen) == 11
+    assert set(report.ran) == set(rows.CHECKS) and report.exempt == {"complex": "it takes no complex numbers"}
+    assert report.ran["derivatives"] == 10 and report.ran["reading"] == report.ran["cycles"] == 1
+    assert report.ran["complex"] == 0 < report.ran["batching"] < 10
+
+    row("wrong", lambda x: x * x * 1.0, same_float, lambda g, _y, x: g * x)
+    with pytest.raises(AssertionError, match="wrong derivative"):
+        check_row("wrong", 2, watch=seen.append)
+    assert seen[-1].failed == "derivatives" and seen[-1].ran["inference"] and not seen[-1].ran["derivatives"]
+
+    row(
+        "never",
+        lambda x, y: x * y,
+        stretched,
+        None,
+        lambda g, _z, x, _y: g * x,
+        draw=lambda _draw, _row: ((np.ones(2), 2), {}),
+    )
+    with pytest.raises(AssertionError, match=r"none of 1 drawn calls went through: .*derivatives \(The rules give the"):
+        check_row("never", 2)
+
+
+def test_check_row_finds_a_batching_rule_that_is_not_the_loop(row):
+    row("planted", lambda x: x * 1.0, same_float, lambda g, _y, _x: g, batch=lambda _call, x: x * 2.0)
+    with pytest.raises(AssertionError, match="vmap is the loop"):
+        check_row("planted", 5)
 
 
 def test_check_row_finds_reference_cycles(row, unshrunk):
