@@ -9,6 +9,7 @@ sign       the result, or a part of it, has the other sign
 factor     the result is doubled, or a constant is larger by one
 operator   + for -, · for /, and the other way round
 drop       a term or factor is left out (g · y becomes g; or y, so that the incoming gradient is ignored)
+swap       operands exchanged: of -, /, @, **, and of functions of two arrays
 saved      another input, or the output, is read in the place of the one that should be
 function   a relative in the place of a function (sin for cos, sum for mean); conj or a transpose left out
 branches   where's two values exchanged, or a constant branch changed
@@ -26,13 +27,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = ("sign", "factor", "operator", "drop", "saved", "function", "branches", "axis", "tie")
+KINDS = ("sign", "factor", "operator", "swap", "drop", "saved", "function", "branches", "axis", "tie")
 COMPARE = {"greater": "greater_equal", "greater_equal": "greater", "less": "less_equal", "less_equal": "less"}
 COMPARISONS = {*COMPARE, "equal", "not_equal"}
 RELATIVES = {
     "sin": "cos", "cos": "sin", "sinh": "cosh", "cosh": "sinh", "exp": "expm1", "sum": "mean", "mean": "sum", "tril": "triu",
     "triu": "tril", "rsqrt": "sqrt", "sigmoid": "tanh", "erf": "tanh", "minimum": "maximum", "maximum": "minimum",
 }  # fmt: skip
+SYMMETRIC = {
+    "add",
+    "multiply",
+    "maximum",
+    "minimum",
+    "logaddexp",
+    "hypot",
+    "equal",
+    "not_equal",
+    "logical_and",
+    "logical_or",
+}
 OMITTED = {"conj", "flip", "_transposed"}  # functions of one array that can be left out
 
 
@@ -171,7 +184,7 @@ def _of_rule(
     for part in helpers:
         for value in _roots(part, callable_):
             for node, at_tie in _values(value, callable_):
-                for kind, where, after in _changes(node):
+                for kind, where, after in (*_changes(node, callable_), *_misread(node, part)):
                     if kind != "function" or not after.isidentifier() or after in module.known:
                         yield make("tie" if at_tie else kind, where, after)
 
@@ -225,10 +238,29 @@ def _if_equal(node: ast.Call) -> bool:
     return _called(node) == "where" and isinstance(node.args[0], ast.Call) and _called(node.args[0]) == "equal"
 
 
-def _changes(node: ast.expr) -> Iterator[tuple[str, ast.expr, str]]:
+def _misread(node: ast.expr, function: ast.Lambda | ast.FunctionDef) -> Iterator[tuple[str, ast.expr, str]]:
+    """Another saved value at one place: of a function's parameters (gradient first), or of what a tuple is unpacked into."""
+    if not isinstance(node, ast.Name) or isinstance(function, ast.Lambda):
+        return  # all places of a lambda at once: ``_exchanged``
+    given = [a.arg for a in function.args.args][
+        function.args.args[:1] != [] and function.args.args[0].arg in ("g", "gs") :
+    ]
+    groups = [[name for name in given if name[0] != "_" and len(name) <= 2]]
+    for assigned in (n for n in ast.walk(function) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Name)):
+        if isinstance(assigned.targets[0], ast.Tuple):
+            groups.append([t.id for t in assigned.targets[0].elts if isinstance(t, ast.Name) and t.id[0] != "_"])
+    for group in groups:
+        if node.id in group:
+            yield from (("saved", node, other) for other in group if other != node.id)
+
+
+def _changes(node: ast.expr, callable_: set[str]) -> Iterator[tuple[str, ast.expr, str]]:
     """Changes at one place: (kind, what is replaced, by what)."""
     text = ast.unparse
     if isinstance(node, ast.BinOp):
+        if isinstance(node.op, (ast.Sub, ast.Div, ast.MatMult, ast.Pow)):
+            sign = {ast.Sub: "-", ast.Div: "/", ast.MatMult: "@", ast.Pow: "**"}[type(node.op)]
+            yield "swap", node, f"(({text(node.right)}) {sign} ({text(node.left)}))"
         a, b = f"({text(node.left)})", f"({text(node.right)})"
         other = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}.get(type(node.op))
         if other:
@@ -247,6 +279,10 @@ def _changes(node: ast.expr) -> Iterator[tuple[str, ast.expr, str]]:
         yield "sign", node, f"({text(node.operand)})"
     elif isinstance(node, ast.Call):
         yield from _changed_call(node)
+        several = [a for a in node.args if not isinstance(a, ast.Starred)]
+        if len(several) == len(node.args) == 2 and _called(node) in callable_ and _called(node) not in SYMMETRIC:
+            exchanged = ast.Call(node.func, [node.args[1], node.args[0]], node.keywords)
+            yield "swap", node, f"({text(exchanged)})"
 
 
 def _symbol(op: ast.operator) -> str:
