@@ -46,7 +46,7 @@ class Report:
         ran: how many times each check of ``CHECKS`` was made.
         exempt: the checks that the row does not go through, and why.
         seconds: how long it took.
-        failed: the check that failed, if one did.
+        failed, failing: the check that failed, if one did, and the smallest call found that fails it.
     """
 
     row: str
@@ -55,6 +55,7 @@ class Report:
     exempt: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     failed: str | None = None
+    failing: Call | None = None
 
     @property
     def lacking(self) -> list[str]:
@@ -167,7 +168,7 @@ class RowCheck:
         try:
             made = getattr(self, name.replace(" ", "_"))(call)
         except Exception as error:
-            self.report.failed = name
+            self.report.failed, self.report.failing = name, call
             raise AssertionError(
                 f"row {self.row.name!r}: not true: {CHECKS[name]}: {type(error).__name__}: {error}\n    in {call!r}"
             ) from error

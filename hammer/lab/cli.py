@@ -12,10 +12,18 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    done, but a trial raised an error (the report names it), or a check of `hammer doctor` failed
+  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a fault
   2    bad input or a missing library: one line says what, and nothing was run
   130  interrupted: finished trials are kept, a partial report is written, and the same command goes on from there
 """
+
+
+_CHECK_EXAMPLES = f"""examples:
+  hammer check autograd
+  hammer check autograd --rows exp,matmul --examples 200
+  hammer check mymodule:loss --shape w=n --shape x=k,n --domain x=positive
+
+{_EXIT_CODES}"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         "hammer",
-        description="Compare gradient-based optimizers, reproducibly.",
+        description="Compare gradient-based optimizers, reproducibly, and check derivatives.",
         epilog=_EXIT_CODES,
         formatter_class=form,
     )
@@ -61,6 +69,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
 
+    check = commands.add_parser(
+        "check", help="property-test derivatives: of the op table, or of a function", epilog=_CHECK_EXAMPLES, formatter_class=form,
+        description="Check every row of the op table, or a function of yours, on drawn calls.\n"
+        "A failure is shown as small as it can be made, with the operation that is wrong and a test to paste.",
+    )  # fmt: skip
+    check.add_argument(
+        "target", metavar="autograd|MODULE:FUNCTION", help="the op table, or a function (FILE.py:FUNCTION as well)"
+    )
+    check.add_argument(
+        "--examples", type=int, metavar="N", help="calls drawn: for each row (default: 25), or in all (default: 50)"
+    )
+    table = check.add_argument_group("of the op table")
+    table.add_argument("--rows", metavar="A,B", help="only these rows")
+    table.add_argument(
+        "--jobs", type=int, metavar="N", help="rows checked at a time (default: the number of usable cores)"
+    )
+    table.add_argument("--out", type=Path, metavar="DIR", help="where reports go (default: reports)")
+    table.add_argument("--name", help="the report's name, a folder in --out (default: check)")
+    function = check.add_argument_group("of a function")
+    function.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="X=3,4",
+        help="an argument's shape; names stand for drawn sizes: X=n,4",
+    )
+    function.add_argument(
+        "--domain", action="append", default=[], metavar="X=positive",
+        help="where an argument's numbers are from: reals (the default), positive, negative, nonzero, unit, int, bool, or LOW:HIGH",
+    )  # fmt: skip
+    function.add_argument(
+        "--dtype", action="append", default=[], metavar="X=complex128", help="an argument's dtype (default: float64)"
+    )
+    function.add_argument(
+        "--value", action="append", default=[], metavar="AXIS=0", help="an argument with one value: a Python literal"
+    )
+    function.add_argument("--order", type=int, metavar="N", help="up to which order of derivative (default: 2)")
+    function.add_argument("--modes", metavar="rev,fwd", help="reverse mode, forward mode, or both (the default)")
+    function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
+    function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
+
     listing = commands.add_parser("list", help="list the workloads or optimizers there are")
     listing.add_argument("what", choices=["workloads", "optimizers"])
     commands.add_parser(
@@ -79,6 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .commands import compare
 
             return compare(arguments)
+        if arguments.command == "check":
+            from .checks.command import check
+
+            return check(arguments)
         if arguments.command == "list":
             from .commands import listing
 

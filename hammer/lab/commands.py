@@ -26,8 +26,8 @@ def compare(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--jobs: must be a whole number of at least 1; got {arguments.jobs}")
     folder, store = arguments.out / chosen.name, Store(arguments.store)
     if not arguments.dry_run:
-        _writable("--out", folder)
-        _writable("--store", store.folder)
+        writable("--out", folder)
+        writable("--store", store.folder)
     jobs = arguments.jobs or environment.usable_cores()
     comparison = Comparison(chosen, store)
     progress = Progress(comparison, jobs)
@@ -115,7 +115,7 @@ def _read(name: str) -> Config:
     return config.load(path)
 
 
-def _writable(option: str, path: Path) -> None:
+def writable(option: str, path: Path) -> None:
     """Make a folder and check that files can be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
