@@ -66,7 +66,8 @@ from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 sys.modules[f"{__name__}.differential_operators"] = sys.modules[f"{__name__}.wrap_util"] = differential
 
 _LAZY = (
-    "extend", "gradients", "misc", "nn", "numpy", "optim", "protocols", "scipy", "test_util", "testing", "tracer", "vspaces",
+    "array_api", "extend", "gradients", "misc", "nn", "numpy", "optim", "protocols", "scipy", "test_util", "testing", "tracer",
+    "vspaces",
 )  # fmt: skip
 _MEMBERS = {
     "fixed_point": "implicit", "linear_solve": "implicit", "root": "implicit", "odeint": "ode",

@@ -33,7 +33,7 @@ def namespace(cls: type) -> ModuleType:
         if home is None or not hasattr(home, "permute_dims"):
             raise TypeError(
                 f"{cls.__module__}.{cls.__qualname__} is not an array of a library that follows the array API standard "
-                "(NumPy 2 or CuPy 14, for example); convert it first, with numpy.asarray(...) or numpy.from_dlpack(...)"
+                "(NumPy 2 or CuPy 14, for example); convert it first, with autograd.array_api.from_dlpack(...) or numpy.asarray(...)"
             )
         found = _namespaces[cls] = home
     return found
@@ -74,6 +74,11 @@ def asarray(value: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     """
     if is_array(value) and not isinstance(value, (np.ndarray, np.generic)):
         return xp(value).asarray(value, dtype=dtype, copy=copy)
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+        raise TypeError(
+            f"an array of {type(value).__module__.partition('.')[0]} ({type(value).__qualname__}) is not copied unasked: share its "
+            "memory with autograd.array_api.from_dlpack(x), or copy it with numpy.asarray(x)"
+        )
     try:
         array = np.array(value, dtype=dtype, copy=copy)
     except ValueError as error:
@@ -121,6 +126,47 @@ def to_device(array: Any, device: Any) -> Any:
         with cupy.cuda.Device(int(index or 0)):
             return cupy.asarray(array)
     raise ValueError(f'device {device!r} is not known; write "cpu", "cuda" or "cuda:N"')
+
+
+def to_dlpack(
+    array: Any, stream: Any, max_version: tuple[int, int] | None, dl_device: tuple[int, int] | None, copy: bool | None
+) -> Any:
+    """An array as a DLPack capsule: its memory is shared, and marked read-only where the protocol can say so (from 1.0 on).
+
+    A consumer of the older protocol gets a read-only array as a copy. NumPy scalars are copied: they have no memory to share.
+    """
+    if xp(array) is not np:
+        return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+    if not isinstance(array, np.ndarray):
+        if copy is False:
+            raise BufferError("a tensor without axes holds a number, not memory that could be shared; leave copy out")
+        array = np.asarray(array)
+    elif max_version is not None and max_version[0] >= 1:
+        array = freeze(array.view())
+    elif not array.flags.writeable and copy is None:
+        copy = True
+    return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+
+
+def from_dlpack(value: Any, device: str | None = None, copy: bool | None = None) -> Any:
+    """The array of another library (PyTorch, JAX, ...) as NumPy's, or CuPy's if it is on a GPU; its memory is shared if ``copy``
+    is not True. NumPy's is read-only, so nothing here can change what belongs to another."""
+    if not hasattr(value, "__dlpack__"):
+        raise TypeError(
+            f"from_dlpack needs an array with a method __dlpack__, not {type(value).__name__}; use asarray()"
+        )
+    here = value.__dlpack_device__()[0] in _HOST
+    if here if device is None else device == "cpu":
+        array = np.from_dlpack(value, device=None if here else "cpu", copy=copy)
+        if array.ndim == 0 and copy is False:
+            raise BufferError(
+                "an array without axes is kept as a number, so its memory cannot be shared; leave copy out"
+            )
+        return scalar(freeze(array))
+    return to_device(_cupy().from_dlpack(value, copy=copy), device or "cuda")
+
+
+_HOST = (1, 3)  # DLPack's numbers of the CPU, and of memory that CUDA has pinned for it
 
 
 def _cupy() -> Any:

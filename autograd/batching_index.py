@@ -138,3 +138,20 @@ def _index_add(call: Call, x: Any, indices: Any, *, axis: int, shape: tuple[int,
 def _along_axis(call: Call, x: Any, indices: Any, *, axis: int, **params: Any) -> Any:
     ndim = len(call.shape(0, x))
     return call.apply(*call.spread(x, indices), axis=inner(axis, ndim), **params)
+
+
+@batches("searchsorted")
+def _searchsorted(call: Call, x: Any, values: Any, *, side: str) -> Any:
+    """If all examples search in one vector, that is one search; else a place is the number of elements that come before."""
+    if call.mapped == (False, True):
+        return call.apply(x, values, side=side)
+    x, values = call.spread(x, values)
+    a = ops.reshape(x, shape=(call.size, *(1,) * (values.ndim - 1), x.shape[1]))
+    b = ops.expand_dims(values, axis=-1)
+    before = _sorted_before(a, b) if side == "left" else ops.logical_not(_sorted_before(b, a))
+    return ops.sum(ops.astype(before, np.int64), axis=-1, keepdims=False)
+
+
+def _sorted_before(a: Any, b: Any) -> Any:
+    """a < b in the order of sorting, where NaN comes last."""
+    return ops.logical_or(ops.less(a, b), ops.logical_and(ops.isnan(b), ops.logical_not(ops.isnan(a))))

@@ -211,6 +211,41 @@ class DiffTensor:
         """NumPy's other functions: the rules of ``autograd.numpy``, or a TypeError that names the nearest."""
         return importlib.import_module(".protocols", __package__).function(func, args, kwargs)
 
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """The functions of the Python array API standard on tensors: ``autograd.array_api``."""
+        return importlib.import_module(".array_api", __package__).of_version(api_version)
+
+    def __dlpack__(
+        self, /, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """The value for other libraries' ``from_dlpack``: shared memory, which they must not write to.
+
+        Raises:
+            BufferError: the tensor is tracked, so that its gradient would be lost; or the value cannot be shared as asked.
+        """
+        return backend.to_dlpack(self._constant("DLPack"), stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self, /) -> tuple[int, int]:
+        raw = self._value("DLPack")
+        return raw.__dlpack_device__() if hasattr(raw, "__dlpack_device__") else (1, 0)  # type: ignore[no-any-return]
+
+    def _constant(self, what: str) -> Any:
+        """The raw array, of a tensor that is not tracked and has one value."""
+        raw = self._value(what)
+        if type(raw) is Batch:
+            return raw._read(what, lambda value: value._constant(what))
+        if self.node is not None:
+            raise BufferError(
+                f"{what}: sharing a tracked tensor would lose its gradient; write .detach() if that is meant"
+            )
+        return raw
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> "DiffTensor":
+        """The tensor on a device, as the array API standard has it; ``to`` does the same. There are no streams."""
+        if stream is not None:
+            raise ValueError(f"to_device: streams are not supported; leave stream={stream!r} out")
+        return self if device == self.device else _to_device(self, device=device)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
             "a tensor cannot be changed in place; write t = t.at[index].set(value), or t = where(condition, value, t)"

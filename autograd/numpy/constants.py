@@ -31,10 +31,10 @@ NAMES = (
     # functions of plain data: a tensor among their arguments is refused with a message
     "apply_along_axis", "apply_over_axes", "convolve", "copyto", "correlate", "corrcoef", "cov",
     "divmod", "extract", "fill_diagonal", "frexp", "frompyfunc", "gcd", "histogram2d", "histogram_bin_edges", "histogramdd",
-    "in1d", "insert", "interp", "intersect1d", "isin", "lcm", "ldexp", "left_shift", "modf", "nancumprod", "nancumsum",
-    "nanmedian", "nanpercentile", "nanquantile", "nanstd", "nanvar", "nextafter", "packbits", "piecewise", "place", "poly",
+    "in1d", "insert", "interp", "intersect1d", "isin", "lcm", "ldexp", "modf", "nancumprod", "nancumsum",
+    "nanmedian", "nanpercentile", "nanquantile", "nanstd", "nanvar", "packbits", "piecewise", "place", "poly",
     "poly1d", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval", "put", "put_along_axis",
-    "putmask", "resize", "right_shift", "roots", "setdiff1d", "setxor1d", "sort_complex", "spacing", "trapz", "trim_zeros",
+    "putmask", "resize", "roots", "setdiff1d", "setxor1d", "sort_complex", "spacing", "trapz", "trim_zeros",
     "union1d", "unique", "unpackbits", "unwrap",
 )  # fmt: skip
 

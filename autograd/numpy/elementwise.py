@@ -23,13 +23,13 @@ TWO = {
     "power": ops.power, "pow": ops.power, "float_power": ops.power, "mod": ops.remainder, "remainder": ops.remainder,
     "maximum": ops.maximum, "minimum": ops.minimum, "logaddexp": ops.logaddexp, "hypot": ops.hypot, "arctan2": ops.atan2,
     "atan2": ops.atan2, "logaddexp2": ops.logaddexp2, "fmax": ops.fmax, "fmin": ops.fmin, "copysign": ops.copysign,
-    "heaviside": ops.heaviside,
+    "heaviside": ops.heaviside, "nextafter": ops.nextafter,
 }  # fmt: skip
 CONSTANT = (
     "ceil", "floor", "rint", "trunc", "fix", "round", "around", "sign", "signbit", "floor_divide", "isfinite", "isinf",
     "isnan", "isneginf", "isposinf", "isreal", "iscomplex", "isclose", "allclose", "array_equal", "array_equiv", "equal",
     "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or", "logical_xor",
-    "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert",
+    "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "left_shift", "right_shift",
 )  # fmt: skip
 """Piecewise constant functions: their derivative is zero wherever it exists."""
 

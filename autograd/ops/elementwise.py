@@ -38,81 +38,14 @@ from ..shapes import (
 from ..table import Domain, op
 
 __all__ = [
-    "abs",
-    "acos",
-    "acosh",
-    "add",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise_and",
-    "bitwise_invert",
-    "bitwise_or",
-    "bitwise_xor",
-    "ceil",
-    "clip",
-    "conj",
-    "cos",
-    "cosh",
-    "divide",
-    "dropout_mask",
-    "elu",
-    "equal",
-    "erf",
-    "exp",
-    "expm1",
-    "floor",
-    "floor_divide",
-    "gelu",
-    "greater",
-    "greater_equal",
-    "hypot",
-    "imag",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "maximum",
-    "minimum",
-    "multiply",
-    "negative",
-    "not_equal",
-    "positive",
-    "power",
-    "real",
-    "reciprocal",
-    "relu",
-    "remainder",
-    "replace_zero",
-    "round",
-    "rsqrt",
-    "share",
-    "sigmoid",
-    "sign",
-    "silu",
-    "sin",
-    "sinh",
-    "softplus",
-    "sqrt",
-    "square",
-    "subtract",
-    "tan",
-    "tanh",
-    "trunc",
-    "where",
+    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "conj", "cos", "cosh", "divide",
+    "dropout_mask", "elu", "equal", "erf", "exp", "expm1", "floor", "floor_divide", "gelu", "greater", "greater_equal",
+    "hypot", "imag", "isfinite", "isinf", "isnan", "leaky_relu", "less", "less_equal", "log", "log1p", "log2", "log10",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
+    "nextafter", "not_equal", "positive", "power", "real", "reciprocal", "relu", "remainder", "replace_zero", "round",
+    "rsqrt", "share", "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan",
+    "tanh", "trunc", "where",
 ]  # fmt: skip
 
 POSITIVE = Domain(0.2, 3.0)
@@ -120,6 +53,7 @@ INSIDE = Domain(-0.9, 0.9)
 NOT_ZERO = Domain(avoid=(0.0,))
 ANGLES = Domain(-1.2, 1.2)
 COUNTS = Domain(-5, 5, kind="int")
+PLACES = Domain(0, 6, kind="int")
 BOOLS = Domain(kind="bool")
 ROOT, FUNCTION = 4, 10  # FLOPs of a square root or division, and of a transcendental function
 
@@ -165,6 +99,8 @@ power = op(
     doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
 )  # fmt: skip
 
+nextafter = op("nextafter", "nextafter", stretched_ufunc, lambda g, _z, _x, _y: g, None, complex=False, doc="The number that can be represented next to x, towards y: x to the gradient.")
+
 # ---- comparison and logic: constants to the gradient ----
 
 equal = op("equal", operator.eq, compared, None, None, doc="x == y.")
@@ -180,10 +116,13 @@ logical_not = op("logical_not", "logical_not", same_bool, None, domain=BOOLS, do
 bitwise_and = op("bitwise_and", operator.and_, stretched, None, None, domain=COUNTS, doc="x & y, for integers and booleans.")
 bitwise_or = op("bitwise_or", operator.or_, stretched, None, None, domain=COUNTS, doc="x | y, for integers and booleans.")
 bitwise_xor = op("bitwise_xor", operator.xor, stretched, None, None, domain=COUNTS, doc="x ^ y, for integers and booleans.")
+bitwise_left_shift = op("bitwise_left_shift", operator.lshift, stretched, None, None, domain=(COUNTS, PLACES), doc="x · 2ʸ, for integers: its bits moved y places to the left.")
+bitwise_right_shift = op("bitwise_right_shift", operator.rshift, stretched, None, None, domain=(COUNTS, PLACES), doc="floor(x / 2ʸ), for integers: its bits moved y places to the right.")
 bitwise_invert = op("bitwise_invert", operator.invert, same, None, domain=COUNTS, doc="~x, for integers and booleans.")
 isnan = op("isnan", "isnan", same_bool, None, doc="Where x is NaN.")
 isinf = op("isinf", "isinf", same_bool, None, doc="Where x is infinite.")
 isfinite = op("isfinite", "isfinite", same_bool, None, doc="Where x is neither NaN nor infinite.")
+signbit = op("signbit", "signbit", same_bool, None, domain=NOT_ZERO, complex=False, doc="Where the sign bit of x is set: x < 0, or x is -0.")
 sign = op("sign", "sign", same, None, domain=NOT_ZERO, complex=False, doc="-1, 0 or 1; a constant to the gradient.")
 floor = op("floor", "floor", same, None, complex=False, doc="The integer below; a constant to the gradient.")
 ceil = op("ceil", "ceil", same, None, complex=False, doc="The integer above; a constant to the gradient.")
@@ -478,7 +417,8 @@ UFUNCS = {
     "remainder": remainder, "equal": equal, "not_equal": not_equal, "less": less, "less_equal": less_equal,
     "greater": greater, "greater_equal": greater_equal, "logical_and": logical_and, "logical_or": logical_or,
     "logical_xor": logical_xor, "logical_not": logical_not, "bitwise_and": bitwise_and, "bitwise_or": bitwise_or,
-    "bitwise_xor": bitwise_xor, "invert": bitwise_invert, "isnan": isnan, "isinf": isinf, "isfinite": isfinite,
+    "bitwise_xor": bitwise_xor, "invert": bitwise_invert, "left_shift": bitwise_left_shift, "right_shift": bitwise_right_shift,
+    "nextafter": nextafter, "signbit": signbit, "isnan": isnan, "isinf": isinf, "isfinite": isfinite,
     "sign": sign, "floor": floor, "ceil": ceil, "rint": round, "trunc": trunc, "maximum": maximum, "minimum": minimum,
     "sqrt": sqrt, "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "log2": log2, "log10": log10,
     "logaddexp": logaddexp, "sin": sin, "cos": cos, "tan": tan, "arcsin": asin, "arccos": acos, "arctan": atan,

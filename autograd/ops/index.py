@@ -20,7 +20,7 @@ from .elementwise import where
 from .layout import reshape
 
 __all__ = [
-    "At", "argsort", "getitem", "index_add", "put", "scatter", "scatter_add", "scatter_along_axis", "sort", "take", "take_along_axis",
+    "At", "argsort", "getitem", "index_add", "put", "scatter", "scatter_add", "scatter_along_axis", "searchsorted", "sort", "take", "take_along_axis",
 ]  # fmt: skip
 
 PLACES = Domain(0, 0, kind="int")
@@ -307,4 +307,8 @@ sort = op(
     lambda g, _y, x, axis: scatter_along_axis(g, argsort(x, axis=axis), axis=axis, n=x.shape[axis]),
     flops=0, complex=False, doc="x in ascending order along an axis (stable).",
 )  # fmt: skip
-
+searchsorted = op(
+    "searchsorted", lambda x, values, *, side="left": xp(x).searchsorted(x, values, side=side), lambda x, values, side: (shape_of(values), INT),
+    None, None, flops=lambda y, x, values, side: math.prod(shape_of(values)) * math.log2(max(shape_of(x)[0], 2)), complex=False,
+    doc='Where values would have to be put into the sorted vector x to keep it sorted: before equal ones (side "left") or behind them ("right").',
+)  # fmt: skip

@@ -75,6 +75,7 @@ _NUMPY_METHODS = "argpartition conjugate copy diagonal nonzero ptp searchsorted 
 _BINARY = {
     "add": e.add, "sub": e.subtract, "mul": e.multiply, "truediv": e.divide, "floordiv": e.floor_divide, "mod": e.remainder,
     "pow": e.power, "matmul": linalg.matmul, "and": e.bitwise_and, "or": e.bitwise_or, "xor": e.bitwise_xor,
+    "lshift": e.bitwise_left_shift, "rshift": e.bitwise_right_shift,
 }  # fmt: skip
 _PLAIN = {
     "__neg__": e.negative, "__pos__": e.positive, "__abs__": e.abs, "__invert__": e.bitwise_invert, "__pow__": _power,

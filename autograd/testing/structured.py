@@ -232,6 +232,14 @@ def _along(draw: Draw, row: Row) -> tuple[tuple, dict]:
     return (x,), {"axis": draw(axis(x.ndim))}
 
 
+@strategy("searchsorted")
+def _searchsorted(draw: Draw, row: Row) -> tuple[tuple, dict]:
+    x, values = draw(arrays([draw(shapes(min_ndim=1, max_ndim=1)), draw(shapes(max_ndim=2))]))
+    if np.size(values) and x.size and draw(st.booleans()):  # a value that is there
+        values = scalar(np.where(np.arange(np.size(values)).reshape(np.shape(values)) % 2, values, x[0]))
+    return (np.sort(x), values), {"side": draw(st.sampled_from(["left", "right"]))}
+
+
 # ---- reductions ----
 
 
