@@ -247,9 +247,8 @@ class DiffTensor:
         return self if device == self.device else _to_device(self, device=device)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "a tensor cannot be changed in place; write t = t.at[index].set(value), or t = where(condition, value, t)"
-        )
+        """Refused with a TypeError that says what to write instead, except inside ``autograd.array_api.in_place()``."""
+        importlib.import_module(".array_api.assignment", __package__).assign(self, index, value)
 
     # ---- gradients ----
 

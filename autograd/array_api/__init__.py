@@ -16,9 +16,9 @@ integers) is a constant to the gradient; what has no gradient although it depend
 
 Where tensors differ from the standard, or go beyond it:
 
-* **Tensors do not change.** ``x[i] = v`` raises a TypeError that names ``x.at[i].set(v)``, as JAX does: a value that was
-  recorded for the backward pass must stay what it was. ``x += v`` rebinds ``x`` to a new tensor; so its dtype may widen, and other
-  names of the old one do not see the change. ``empty`` is ``zeros``.
+* **Tensors do not change.** ``x[i] = v`` raises a TypeError that names ``x.at[i].set(v)``. Code of others that must assign runs
+  inside ``in_place()``, where an assignment is recorded like any operation (see ``assignment``). ``x += v`` rebinds ``x`` to a new
+  tensor, so its dtype may widen, and other names of the old one do not see the change. ``empty`` is ``zeros``.
 * **Mixed kinds** are promoted as NumPy does, where the standard leaves it open: integers with float32 give float64, ``int / int``
   gives float64, and a function such as ``exp`` takes integers.
 * **asarray copies** arrays that it does not own, unless ``copy=False``; the standard would share them. ``from_dlpack`` shares.
@@ -34,6 +34,7 @@ from typing import Any
 
 from . import creation, elementwise, fft, linalg, manipulation, searching, statistics
 from . import dtypes as _dtypes
+from .assignment import in_place
 from .creation import *  # noqa: F403
 from .dtypes import *  # noqa: F403
 from .dtypes import DTYPES
@@ -53,7 +54,7 @@ globals().update(DTYPES)
 
 __all__ = [
     *creation.__all__, *_dtypes.__all__, *elementwise.__all__, *manipulation.__all__, *searching.__all__, *statistics.__all__,
-    "matmul", "matrix_transpose", "tensordot", "vecdot", *DTYPES, "e", "inf", "nan", "newaxis", "pi", "fft", "linalg",
+    "matmul", "matrix_transpose", "tensordot", "vecdot", *DTYPES, "e", "inf", "nan", "newaxis", "pi", "fft", "linalg", "in_place",
     "__array_api_version__", "__array_namespace_info__",
 ]  # fmt: skip
 

@@ -184,8 +184,8 @@ def linspace(
     last: Any
     first, last = (asarray(v, device=device) for v in (start, stop))
     kind = np.result_type(np.float32, numpy_dtype(first.dtype), numpy_dtype(last.dtype))
-    t = beside(first, np.arange(num, dtype=kind) / max(num - endpoint, 1))
-    found = first * (1.0 - t) + last * t  # both ends are exact
+    t: Any = beside(first, np.arange(num, dtype=kind) / max(num - endpoint, 1))
+    found = ops.add(first * (1.0 - t), last * t)  # both ends are exact
     return found if dtype is None else astype(found, dtype)
 
 
