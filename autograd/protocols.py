@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import ops
+from . import array_api, ops
 from .numpy import RULES
-from .numpy._face import array_of, refuse_out
+from .numpy._face import array_of, raw, refuse_out
 from .tensor import _UFUNCS, DiffTensor
 
 REDUCTIONS: dict[str, Callable] = {
@@ -25,6 +25,20 @@ REDUCTIONS: dict[str, Callable] = {
 """``ufunc.reduce`` as a row."""
 SCANS: dict[str, Callable] = {"add": ops.cumsum, "multiply": ops.cumprod}
 """``ufunc.accumulate`` as a row."""
+STANDARD: dict[Any, Callable] = {
+    getattr(np, name): getattr(array_api, name)
+    for name in (
+        "cumulative_prod",
+        "cumulative_sum",
+        "unique_all",
+        "unique_counts",
+        "unique_inverse",
+        "unique_values",
+        "unstack",
+    )
+    if hasattr(np, name)
+} | {getattr(np.linalg, name): getattr(array_api.linalg, name) for name in ("cross", "tensordot", "vecdot")}
+"""NumPy's functions that have the signature of the array API standard."""
 
 
 def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict[str, Any]) -> Any:
@@ -58,7 +72,23 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict[str, Any]
         axis = given.pop("axis", 0)
         _nothing_else(f"numpy.{name}.accumulate", given)
         return SCANS[name](xs[0], axis=axis)
+    if method == "reduceat" and name == "add":
+        axis = given.pop("axis", 0)
+        _nothing_else("numpy.add.reduceat", given)
+        return _sums_between(xs[0], np.asarray(raw(xs[1])), axis)
     return _unsupported(f"{name}.{method}")
+
+
+def _sums_between(x: Any, starts: np.ndarray, axis: int) -> Any:
+    """The sum from each start to the next; where the next comes before, the element at the start alone, as NumPy has it."""
+    n = x.shape[axis]
+    if starts.size and not (starts.min() >= 0 and starts.max() < n):
+        raise IndexError(f"numpy.add.reduceat: places from {starts.min()} to {starts.max()} in an axis of length {n}")
+    lengths = np.maximum(np.append(starts[1:], n) - starts, 1)
+    owners = np.repeat(np.arange(starts.size), lengths)
+    places = np.arange(owners.size) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)
+    shape = tuple(starts.size if a == axis % len(x.shape) else m for a, m in enumerate(x.shape))
+    return ops.index_add(ops.take(x, places, axis=axis), owners, axis=axis, shape=shape)
 
 
 def _row(function: np.ufunc, name: str) -> Callable:
@@ -92,7 +122,7 @@ def _is_default(key: str, value: Any) -> bool:
 
 def function(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A function of NumPy with a tensor among its arguments. TypeError if it has no derivative."""
-    rule = RULES.get(func)
+    rule = RULES.get(func) or STANDARD.get(func)
     if rule is None:
         _unsupported(f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip("."))
     if "out" in kwargs:
@@ -102,18 +132,23 @@ def function(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def _names() -> list[str]:
-    return sorted({f"{getattr(f, '__module__', None) or 'numpy'}.{f.__name__}".removeprefix("numpy.") for f in RULES})
+    return sorted(
+        {
+            f"{getattr(f, '__module__', None) or 'numpy'}.{f.__name__}".removeprefix("numpy.")
+            for f in (*RULES, *STANDARD)
+        }
+    )
 
 
 NEAREST = {
     "cov": "mean, matmul", "corrcoef": "mean, matmul, std", "interp": "where, take", "convolve": "autograd.scipy.signal.convolve",
     "correlate": "autograd.scipy.signal.convolve", "insert": "concatenate", "put": "t.at[index].set",
     "place": "where", "putmask": "where", "copyto": "where", "fill_diagonal": "where, eye", "put_along_axis": "t.at[index].set",
-    "polyval": "Horner's rule", "vectorize": "autograd.vmap", "apply_along_axis": "autograd.vmap", "unique": "sort",
+    "polyval": "Horner's rule", "vectorize": "autograd.vmap", "apply_along_axis": "autograd.vmap", "unique": "unique_values, sort",
     "modf": "trunc", "divmod": "floor_divide, remainder", "nanstd": "nanmean", "nanvar": "nanmean", "extract": "t[mask]",
     "block": "concatenate", "resize": "tile, reshape", "nancumsum": "nan_to_num, cumsum", "select": "where",
-    "nextafter": "add", "frexp": "exp2, log2", "ldexp": "exp2, multiply", "subtract.reduce": "add.reduce", "fmod": "remainder",
-    "divide.reduce": "multiply.reduce", "maximum.accumulate": "sort", "add.reduceat": "split, sum", "save": "t.numpy()", "savetxt": "t.numpy()",
+    "frexp": "exp2, log2", "ldexp": "exp2, multiply", "subtract.reduce": "add.reduce", "fmod": "remainder",
+    "divide.reduce": "multiply.reduce", "maximum.accumulate": "sort", "multiply.reduceat": "split, prod", "save": "t.numpy()", "savetxt": "t.numpy()",
 }  # fmt: skip
 """What to use instead of functions of which no relative has a similar name."""
 

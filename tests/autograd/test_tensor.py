@@ -189,7 +189,7 @@ def test_numpys_functions_of_two_variables(name, t):
 
 
 def test_a_numpy_function_without_a_derivative_says_so(t):
-    for call in (lambda: np.gcd(t, t), lambda: np.nextafter(t, t), lambda: np.add(t, t, out=np.ones(2))):
+    for call in (lambda: np.gcd(t, t), lambda: np.ldexp(t, 2), lambda: np.add(t, t, out=np.ones(2))):
         with pytest.raises(TypeError):
             call()
 
