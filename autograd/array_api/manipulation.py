@@ -36,7 +36,7 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> DiffTensor:
     return ops.astype(found, x.dtype) if copy else found
 
 
-def expand_dims(x: Any, /, axis: int = 0) -> DiffTensor:
+def expand_dims(x: Any, /, axis: int) -> DiffTensor:
     """x with a new axis of length 1. IndexError if there is no such place."""
     x = tensor(x)
     if not -x.ndim - 1 <= axis <= x.ndim:
