@@ -321,7 +321,7 @@ class DiffTensor:
         if not self.is_leaf:
             raise ValueError("add_: only a leaf can be changed in place, not the result of an operation")
         self.renew()
-        if type(self.raw) is np.ndarray:
+        if type(self.raw) is np.ndarray and self.raw.flags.writeable:  # what came by DLPack is not ours to change
             np.add(self.raw, update, out=self.raw, casting="same_kind")
         else:
             self.raw = backend.xp(self.raw).astype(self.raw + update, self.dtype)

@@ -213,7 +213,9 @@ def _run(
             if link.buffers:
                 state["t"][i] += 1
             work.append((kernel, (state["t"][i],) if link.buffers else (), [state[name][i] for name in link.buffers]))
-        updates[i] = _tiled(work, grads[i], params[i], apply and type(params[i]) is np.ndarray)
+        updates[i] = _tiled(
+            work, grads[i], params[i], apply and type(params[i]) is np.ndarray and params[i].flags.writeable
+        )
     return updates
 
 
