@@ -22,7 +22,6 @@ arXiv 1701.00392 (complex eig).
 
 import builtins
 import math
-from collections.abc import Callable
 from typing import Any
 
 from .. import backend
