@@ -8,6 +8,7 @@ To test a row of your own: ``@strategy("name")`` over a function ``(draw, row) -
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ def _has(name: str, row: Row) -> bool:
     return name in _BUILDERS or (name in ELEMENTWISE and set(row.params) <= set(_PARAMETERS.get(name, ())))
 
 
+@lru_cache  # making a strategy costs more than drawing from it
 @st.composite
 def calls(draw: Draw, name: str) -> Call:
     """Calls of the row ``name``."""

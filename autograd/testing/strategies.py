@@ -6,6 +6,7 @@ parameters are drawn by hypothesis, so that they shrink; the numbers come from a
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,14 @@ Shape = tuple[int, ...]
 Draw = Any
 
 
+@lru_cache  # as the next ones: making a strategy costs more than drawing from it
 def shapes(min_ndim: int = 0, max_ndim: int = 3, min_side: int = 0, max_side: int = 4) -> st.SearchStrategy[Shape]:
     """Shapes of small arrays; most of them are not empty."""
     sides = st.sampled_from([n for n in (2, 3, 1, 4, 2, 3, 1, 3, 2, 0) if min_side <= n <= max_side])
     return st.lists(sides, min_size=min_ndim, max_size=max_ndim).map(tuple)
 
 
+@lru_cache
 @st.composite
 def broadcasting(draw: Draw, n: int, min_side: int = 0) -> list[Shape]:
     """``n`` shapes that broadcast together: axes of length 1 stretched, leading axes missing."""
@@ -58,6 +61,7 @@ def axis(ndim: int) -> st.SearchStrategy[int]:
     return st.integers(-ndim, ndim - 1)
 
 
+@lru_cache
 @st.composite
 def axes(draw: Draw, ndim: int, none: bool = True) -> Any:
     """What a reduction takes: None, an axis or a tuple of axes, counted from either end."""
