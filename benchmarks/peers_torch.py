@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from autograd.testing.programs import Fun, Library, Program, inexact, waves
+from autograd.testing.programs import Fun, Library, Program, Step, inexact, waves
 
 LACKS = {
     **dict.fromkeys(("gamma", "rgamma"), "no gamma function"),
@@ -46,8 +46,11 @@ class Torch(Library):
         torch.set_num_threads(1)
         warnings.filterwarnings("ignore", module="torch")
 
+    def step(self, step: Step, inputs: list) -> tuple:
+        return super().step(step, [self._value(x) for x in inputs])
+
     def call(self, row: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
-        return ROWS[row](*map(self._value, inputs), **params)
+        return ROWS[row](*inputs, **params)
 
     def _value(self, x: Any) -> Any:
         if isinstance(x, torch.Tensor):
@@ -60,15 +63,19 @@ class Torch(Library):
         return torch.func.grad(lambda *a: fun(*a)[0])(*xs)
 
     def jvp(self, fun: Fun, primals: tuple, tangents: tuple) -> tuple:
+        primals, tangents = (tuple(t.clone() for t in ts) for ts in (primals, tangents))  # it refuses broadcast ones
         return torch.func.jvp(fun, primals, tangents)[1]  # type: ignore[no-any-return]
 
     def vmap(self, fun: Fun, *xs: Any) -> tuple:
         return torch.vmap(fun)(*xs)  # type: ignore[no-any-return]
 
     def checkpoint(self, fun: Fun, *xs: Any) -> tuple:
-        if torch._C._functorch.peek_interpreter_stack() is not None:  # PyTorch's checkpoint cannot be inside torch.func
-            return fun(*xs)
-        return checkpoint(fun, *xs, use_reentrant=False)  # type: ignore[no-any-return]
+        try:
+            return checkpoint(fun, *xs, use_reentrant=False)  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            return fun(*xs)  # PyTorch's checkpoint and torch.func cannot be inside of one another
 
     def custom_vjp(self, fun: Fun, *xs: Any) -> tuple:
         return tuple(0.5 * y + (0.5 * y).detach() if y.is_floating_point() else y for y in fun(*xs))
@@ -103,7 +110,7 @@ class Torch(Library):
 
 
 def _numpy(x: Any) -> np.ndarray:
-    return x.detach().resolve_conj().resolve_neg().numpy()  # type: ignore[no-any-return]
+    return x.resolve_conj().resolve_neg().numpy(force=True)  # type: ignore[no-any-return]
 
 
 def _dims(x: Any, axis: Any) -> tuple[int, ...]:
@@ -299,7 +306,7 @@ def _bound(x: Any, low: Any, high: Any) -> Any:
 
 ROWS: dict[str, Callable] = {
     **{name: getattr(torch, name) for name in (
-        "negative", "positive", "square", "reciprocal", "floor_divide", "remainder", "isnan", "isinf", "isfinite", "logical_and",
+        "negative", "positive", "square", "reciprocal", "remainder", "isnan", "isinf", "isfinite", "logical_and",
         "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "sign", "floor", "ceil", "round",
         "trunc", "where", "maximum", "minimum", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp",
         "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "atan2", "hypot", "abs",
@@ -309,6 +316,7 @@ ROWS: dict[str, Callable] = {
     **{name: getattr(torch.special, name) for name in ("ndtr", "log_ndtr", "ndtri", "erfcx", "i1", "i0e", "i1e", "entr", "xlog1py")},
     **{name: getattr(torch.linalg, name) for name in ("inv", "det", "slogdet")},
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv, "power": torch.pow,
+    "floor_divide": lambda x, y: torch.floor_divide(x.detach(), y.detach()),  # it has no derivative, instead of zero
     "equal": torch.eq, "bitwise_invert": torch.bitwise_not,
     "share": lambda g, x, y: torch.where(x > y, g, torch.where(x == y, 0.5 * g, torch.zeros_like(g))),
     "clip": _bound,

@@ -1,9 +1,11 @@
-"""Hypothesis strategies: shapes, broadcasting shapes, axes, index expressions, and arrays from a row's domain.
+"""Hypothesis strategies: shapes, dtypes, broadcasting shapes, axes, index expressions, arrays from a row's domain, calls of
+rows (``calls``) and random programs (``programs``).
 
 ``autograd.testing.calls`` builds calls of rows from them; they serve tests of your own functions as well. Shapes and
 parameters are drawn by hypothesis, so that they shrink; the numbers come from a generator with a drawn seed.
 """
 
+import importlib
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,8 +25,8 @@ except ImportError:
     ) from None
 
 __all__ = [
-    "HealthCheck", "arrays", "axes", "axis", "broadcasting", "generator", "given", "index_expressions", "settings", "shapes",
-    "spread", "st",
+    "HealthCheck", "arrays", "axes", "axis", "broadcasting", "calls", "dtypes", "generator", "given", "index_expressions",
+    "programs", "settings", "shapes", "spread", "st",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -148,3 +150,25 @@ def index_expressions(draw: Draw, shape: Shape, repeats: bool = True) -> Any:
     if draw(st.integers(0, 3)) == 0:
         parts.insert(draw(st.integers(0, len(parts))), None)
     return parts[0] if len(parts) == 1 and draw(st.booleans()) else tuple(parts)
+
+
+def dtypes(kinds: str = "fc") -> st.SearchStrategy[np.dtype]:
+    """NumPy dtypes of these kinds: "f" floating-point, "c" complex, "i" signed, "u" unsigned, "b" boolean; wide ones first."""
+    found = [np.dtype(name) for kind in kinds for name in _DTYPES[kind]]
+    return st.sampled_from(found)
+
+
+_DTYPES = {
+    "f": ("float64", "float32", "float16"),
+    "c": ("complex128", "complex64"),
+    "i": ("int64", "int32", "int16", "int8"),
+    "u": ("uint64", "uint32", "uint16", "uint8"),
+    "b": ("bool",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("calls", "programs"):  # they import this module
+        module = "calls" if name == "calls" else "generation"
+        return getattr(importlib.import_module("." + module, __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
