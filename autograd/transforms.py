@@ -20,7 +20,7 @@ from .batch import Batch, physical
 from .context import current, enable_grad
 from .ops.elementwise import positive
 from .ops.layout import concat, reshape, stack
-from .shapes import numpy_dtype
+from .shapes import numpy_dtype, shape_of
 from .tape import BackwardPass, Node
 from .tensor import DiffTensor, leaf
 
@@ -248,10 +248,8 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple
     trace = _Trace(fun, tuple(range(len(primals))), primals, {}, "jvp")
     directions = _like(trace.tree, tangents, "jvp")
     for v, t in zip(trace.variables, directions, strict=True):
-        if tuple(np.shape(getattr(t, "raw", t))) != tuple(v.shape):
-            raise ValueError(
-                f"jvp: a tangent of shape {np.shape(getattr(t, 'raw', t))} for a primal of shape {tuple(v.shape)}"
-            )
+        if shape_of(t) != tuple(v.shape):
+            raise ValueError(f"jvp: a tangent of shape {shape_of(t)} for a primal of shape {tuple(v.shape)}")
     outputs, tree = _flatten(trace.output)
     derivatives = [_push(trace, output, directions) for output in outputs]
     return optree.tree_unflatten(tree, [_outside(o, trace) for o in outputs]), optree.tree_unflatten(tree, derivatives)

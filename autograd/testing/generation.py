@@ -57,8 +57,8 @@ def programs(
         empty: whether arrays of no elements may occur.
         depth: how deeply transforms nest.
 
-    Leaves are float64 (see ``Program.astype``), outputs floating-point, integer or boolean; a program is
-    differentiable where its leaves are.
+    Leaves are float64 (see ``Program.astype``), outputs floating-point, integer or boolean, at least one of them
+    floating-point; a program is differentiable where its leaves are.
     """
     unknown = [*({*(rows or ())} - {*OPS}), *({*transforms} - {*TRANSFORMS})]
     if unknown:
@@ -66,6 +66,7 @@ def programs(
     names = sorted(OPS if rows is None else rows)
     builder = _Builder(draw, names, [t for t in TRANSFORMS if t in transforms], empty, depth, itertools.count())
     builder.grow(draw(st.integers(min_steps, max_steps)))
+    builder.ensure_inexact()
     return builder.program()
 
 
@@ -87,8 +88,14 @@ class _Builder:
             apply_transform = self.transforms and self.depth > 0 and self.draw(st.integers(0, 7)) == 7
             if not (self._transform() if apply_transform else self._row()):
                 self.leaves, self.steps, self.values = before
+
+    def ensure_inexact(self) -> None:
+        """See to it that there is something to differentiate, and something to differentiate by."""
         if not self.leaves:
             self._leaf(np.array([0.7, -1.3]))
+        used = {x for s in self.steps for x in s.inputs if isinstance(x, Name)}
+        if not any(v.dtype.kind in "fc" for n, v in self.values.items() if n not in used):
+            self._emit("sin", (Name(next(iter(self.leaves))),))
 
     def program(self, outputs: Sequence[str] | None = None) -> Program:
         """The program whose outputs are the values that no step uses; complex ones as real and imaginary parts."""
