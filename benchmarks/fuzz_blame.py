@@ -136,7 +136,10 @@ def blame(program: Program, dtype: str, peer: Any, others: list[Any]) -> list[Bl
         for candidate, order in ((piece, 1), (second(piece) if derived else None, 2)):
             if candidate is None:
                 continue
-            differences = _differences(candidate, dtype, peer)
+            try:
+                differences = _differences(candidate, dtype, peer)
+            except Exception:  # noqa: BLE001 - a peer that refuses a step on its own leaves it unblamed
+                continue
             if not differences:
                 continue
             worst = max(differences, key=lambda d: d.excess)

@@ -36,7 +36,7 @@ NEAR = 64
 """Elements that agree to so many units in the last place need no explanation, and the model is not asked."""
 TERMS = 4
 """Elements that differ by less than so many units of the largest element of their array are what is left of terms of that
-size; so is what is exactly zero in one library, and differs by less than so many units of the largest gradient."""
+size; so is what is exactly zero in one library, and differs by less than so many units of the largest number of the program (at least 1)."""
 SAFETY, FEW, MANY = 16.0, 3, 24
 CHANGES = {"float64": 2.0**-40, "float32": 2.0**-21}
 """The size of the changes, for programs compared in each precision: a little larger than its rounding."""
@@ -177,7 +177,7 @@ def compare(ours: list, theirs: list, model: Model, outputs: int) -> tuple[list[
     found: list[Difference] = []
     largest, asked = 0.0, 0
     sizes = [_size(a) for a in ours]
-    most = [max(sizes[:outputs], default=0.0), max(sizes[outputs:], default=0.0)]
+    most = max(1.0, *sizes, *map(_size, model.program.leaves.values()))
     for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if b is None:
             continue
@@ -208,7 +208,7 @@ def compare(ours: list, theirs: list, model: Model, outputs: int) -> tuple[list[
         if not beyond.any():
             continue
         asked += int(beyond.sum())
-        terms = np.where((a == 0) | (b == 0), most[k >= outputs], sizes[k])
+        terms = np.where((a == 0) | (b == 0), most, sizes[k])
         beyond &= ~(error <= np.maximum(model.bound(k), TERMS * model.unit * terms))
         if beyond.any():
             bound = model.bound(k, MANY)

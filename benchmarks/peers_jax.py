@@ -48,7 +48,7 @@ class Jax(Library):
     lacks = LACKS
 
     def call(self, row: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
-        return ROWS[row](*inputs, **params)
+        return ROWS[row](*(jnp.asarray(x) if isinstance(x, np.generic) and inexact(x) else x for x in inputs), **params)
 
     def grad(self, fun: Fun, *xs: Any) -> Any:
         return jax.grad(lambda *a: fun(*a)[0])(*xs)
@@ -240,9 +240,9 @@ ROWS: dict[str, Callable] = {
     "pad": lambda x, width, value: jnp.pad(x, width, constant_values=value),
     "repeat": lambda x, repeats, axis: jnp.repeat(x, repeats, axis=axis),
     "diagonal": lambda x, k: jnp.diagonal(x, k, -2, -1), "put_diagonal": _put_diagonal,
-    "getitem": lambda x, index: x[index],
+    "getitem": lambda x, index: jnp.asarray(x)[index],
     "scatter": lambda x, index, shape: jnp.zeros(shape, x.dtype).at[index].add(x),
-    "put": lambda x, values, index: x.at[index].set(values),
+    "put": lambda x, values, index: jnp.asarray(x).at[index].set(values),
     "index_add": _index_add, "scatter_along_axis": _scatter_along,
     "argsort": lambda x, axis: jnp.argsort(x, axis=axis, stable=True), "sort": lambda x, axis: jnp.sort(x, axis=axis, stable=True),
     # reductions
@@ -264,7 +264,7 @@ ROWS: dict[str, Callable] = {
     "expm": jax.scipy.linalg.expm,
     "cholesky": jnp.linalg.cholesky, "qr": lambda x: tuple(jnp.linalg.qr(x)),
     "svd": lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), "eigh": lambda x: tuple(jnp.linalg.eigh(x)),
-    "eig": lambda x: tuple(jnp.linalg.eig(x)),
+    "eig": lambda x: tuple(lax.linalg.eig(x, compute_left_eigenvectors=False, enable_eigvec_derivs=True)),
     "fftn": lambda x, axes, norm: jnp.fft.fftn(x, axes=axes, norm=norm) if axes else x * (1 + 0j),
     "ifftn": lambda x, axes, norm: jnp.fft.ifftn(x, axes=axes, norm=norm) if axes else x * (1 + 0j),
     "rfft": lambda x, axis, norm: jnp.fft.rfft(x, axis=axis, norm=norm),

@@ -55,9 +55,8 @@ class Windows(NamedTuple):
     @property
     def tiles(self) -> bool:
         """Whether every element of the input is in exactly one window, and nothing else is."""
-        return self.stride == self.kernel and self.size == tuple(
-            n * k for n, k in zip(self.out, self.kernel, strict=True)
-        )
+        whole = tuple(n * k for n, k in zip(self.out, self.kernel, strict=True))
+        return self.stride == self.kernel and self.size == whole and not self.is_padded
 
     def offsets(self, start: int = 0, count: int | None = None) -> list[tuple[slice, ...]]:
         """For each place in a window, in row-major order, the elements of the padded input that are there.

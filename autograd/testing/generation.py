@@ -151,6 +151,7 @@ class _Builder:
         for value, part in zip(made, SIGNS.get(name, ()), strict=False):
             if part is not None:
                 self._emit(part, (value,))
+                del self.values[value]  # nothing else may depend on it
         return True
 
     def _input(self, call: Call, i: int) -> Any:
