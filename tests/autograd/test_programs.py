@@ -83,7 +83,7 @@ def holds(law, examples, **options):
 @pytest.mark.parametrize(
     ("law", "examples", "transforms"),
     [
-        (right, 8, TRUE), (dual, 20, TRUE), (symmetric, 20, TRUE), (mapped, 20, TRUE), (graph, 25, GRAPHS),
+        (right, 4, TRUE), (dual, 20, TRUE), (symmetric, 20, TRUE), (mapped, 20, TRUE), (graph, 25, GRAPHS),
         (recomputed, 25, data.TRANSFORMS), (printed, 25, data.TRANSFORMS), (single, 25, data.TRANSFORMS),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
@@ -135,7 +135,7 @@ def test_a_broken_batching_rule_is_found(monkeypatch):
 def test_a_broken_checkpoint_is_found(monkeypatch):
     monkeypatch.setattr(data, "checkpoint", lambda fun: lambda *xs: tuple(y * (1.0 + 2e-16) for y in fun(*xs)))
     with pytest.raises(AssertionError):
-        holds(recomputed, 40, rows=("sin", "exp"), transforms=("checkpoint",))
+        holds(recomputed, 40, rows=("sin",), transforms=("checkpoint",))
 
 
 def test_a_wrong_text_is_found(monkeypatch):
@@ -154,7 +154,10 @@ PAIR = Program(
 
 
 def test_programs_shrink():
-    smallest = find(programs(min_steps=1), lambda p: any(s.op == "exp" for s in p.all_steps()), settings=settings(database=None, max_examples=500))
+    smallest = find(
+        programs(min_steps=1, max_steps=4, rows=("exp", "sin", "add"), transforms=()),
+        lambda p: any(s.op == "exp" for s in p.steps), settings=settings(database=None, max_examples=100),
+    )  # fmt: skip
     assert [s.op for s in smallest.all_steps()] == ["exp"] and smallest.leaves
 
 
@@ -175,18 +178,13 @@ def test_gradients_of_a_program():
 
 
 def test_transforms_nest_in_programs():
-    @settings(max_examples=1, database=None)
-    @given(programs(rows=("sin",)))
-    def drawn(program):
-        assert program.outputs
+    found = []
 
-    drawn()
-    inner = find(
-        programs(rows=("sin", "multiply"), min_steps=1),
-        lambda p: any(b.bodies for s in p.steps for b in s.bodies for s in b.steps for b in [s]),
-        settings=settings(database=None, max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck)),
-    )
-    assert any(s.op in data.TRANSFORMS for step in inner.steps for b in step.bodies for s in b.steps)
+    def collect(program):
+        found.extend(s.op for step in program.steps for body in step.bodies for s in body.all_steps())
+
+    holds(collect, 60, rows=("sin", "multiply"))
+    assert set(found) & set(data.TRANSFORMS)
 
 
 def test_unknown_rows_are_refused():
@@ -242,3 +240,18 @@ def test_functions_with_primitives_can_be_checked():
 def test_symmetry_is_for_real_functions():
     with pytest.raises(TypeError, match="real"):
         assert_hessian_symmetric(ops.sin, np.array([1.0 + 1.0j]))
+
+
+# ---- what random programs have found ----
+
+
+def test_windows_that_padding_shifts_do_not_tile(monkeypatch):
+    """Where padding shifts windows, the last element is in none: its gradient was whatever the memory held."""
+    monkeypatch.setattr(np, "empty_like", lambda *args, **kwargs: np.full_like(*args, fill_value=np.nan, **kwargs))
+    x = DiffTensor(np.array([[[3.0, 1.0]]]), requires_grad=True)
+    params = {"kernel": (2,), "stride": (2,), "padding": ((1, 0),)}
+    ops.avg_pool(x, **params).sum().backward()
+    assert x.grad.tolist() == [[[0.5, 0.0]]]
+    y = DiffTensor(x.raw, requires_grad=True)
+    ops.max_pool(y, **params)[0].sum().backward()
+    assert y.grad.tolist() == [[[1.0, 0.0]]]
