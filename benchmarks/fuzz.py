@@ -46,14 +46,26 @@ _ONE = (
 )
 _STD = "where all elements are equal our derivatives are 0 (the middle of the subdifferential), theirs NaN or infinite"
 TRIAGE: dict[tuple[str, str, str], tuple[str, str]] = {
-    **{("PyTorch", row, "second derivatives"): ("theirs", _TRIGAMMA) for row in ("gammaln", "loggamma", "digamma", "beta", "betaln")},
+    **{
+        ("PyTorch", row, "second derivatives"): ("theirs", _TRIGAMMA)
+        for row in ("gammaln", "loggamma", "digamma", "beta", "betaln")
+    },
     **{("PyTorch", row, "gradients"): ("theirs", _TRIGAMMA) for row in ("digamma", "polygamma")},
-    **{(name, "standardize", part): ("theirs", _ONE) for name in ("PyTorch", "JAX") for part in ("gradients", "second derivatives")},
-    **{(name, "std", part): ("convention", _STD) for name in ("PyTorch", "JAX") for part in ("gradients", "second derivatives")},
+    **{
+        (name, "standardize", part): ("theirs", _ONE)
+        for name in ("PyTorch", "JAX")
+        for part in ("gradients", "second derivatives")
+    },
+    **{
+        (name, "std", part): ("convention", _STD)
+        for name in ("PyTorch", "JAX")
+        for part in ("gradients", "second derivatives")
+    },
 }
 """(peer, row, part): the verdict and its reason, where no referee of ``fuzz_blame`` can decide, or it needs words."""
 
 REFUSALS = {
+    r"don't yet support saved tensor hooks": "PyTorch's checkpoint and torch.func cannot be inside of one another",
     r"forward AD .* has not been implemented": "PyTorch has no forward mode for the function",
     r"derivative for .* is not implemented": "PyTorch has no derivative of the function",
     r"linalg_eig_backward: The eigenvectors in the complex case": "PyTorch refuses gradients of eigenvectors up to their phase",
@@ -115,7 +127,13 @@ def examine(seed: int, i: int, jax_every: int) -> dict[str, Any]:
     """What comparing program i shows."""
     program, dtype = program_of(seed, i, jax_every)
     steps = [s.op for s in program.all_steps()]
-    found: dict[str, Any] = {"steps": len(program.steps), "ops": dict(Counter(steps)), "compared": [], "asked": 0, "failures": []}
+    found: dict[str, Any] = {
+        "steps": len(program.steps),
+        "ops": dict(Counter(steps)),
+        "compared": [],
+        "asked": 0,
+        "failures": [],
+    }
     try:
         values, grads = gradients(program)
     except Exception as error:  # noqa: BLE001 - whatever we raise, it is a finding
@@ -140,7 +158,9 @@ def examine(seed: int, i: int, jax_every: int) -> dict[str, Any]:
         if differences:
             worst = max(differences, key=lambda d: d.excess)
             others = [peer(n, dtype) for n in ("PyTorch", "JAX") if n != name and jax_every]
-            failure = _failure(i, name, dtype, f"{worst.what}{list(worst.index)}: {worst.ours!r} and {worst.theirs!r}", program)
+            failure = _failure(
+                i, name, dtype, f"{worst.what}{list(worst.index)}: {worst.ours!r} and {worst.theirs!r}", program
+            )
             failure |= {"ulps": worst.ulps, "allowed": worst.allowed}
             try:
                 failure["blames"] = [_told(b) for b in blame(program, dtype, library, others)]
@@ -164,11 +184,19 @@ def _told(b: Blame) -> dict[str, Any]:
 
 def verdict_of(failure: dict[str, Any]) -> str:
     """The verdict on a disagreement: "theirs", another of ``TRIAGE``, or "unexplained"."""
+    if "raised" in failure["what"] and any(re.search(text, failure["what"], re.DOTALL) for text in REFUSALS):
+        return "refused"
     verdicts = set()
     for b in failure["blames"]:
         key = (failure["peer"], b["row"], b["part"])
         verdicts.add(TRIAGE[key][0] if key in TRIAGE else b["verdict"] if b["verdict"] == "theirs" else "unexplained")
-    return "unexplained" if not verdicts or "unexplained" in verdicts else "theirs" if "theirs" in verdicts else min(verdicts)
+    return (
+        "unexplained"
+        if not verdicts or "unexplained" in verdicts
+        else "theirs"
+        if "theirs" in verdicts
+        else min(verdicts)
+    )
 
 
 # ---- many programs ----
@@ -218,7 +246,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 else:
                     total[key] += value
             if total["programs"] % 1000 == 0:
-                print(f"{total['programs']} programs, {len(total['failures'])} disagreements", file=sys.stderr, flush=True)
+                print(
+                    f"{total['programs']} programs, {len(total['failures'])} disagreements", file=sys.stderr, flush=True
+                )
             if options.seconds and time.perf_counter() - began > options.seconds:
                 break
     finally:
@@ -236,7 +266,9 @@ def classes(failures: list[dict[str, Any]]) -> list[list[Any]]:
     """A row of the report for each class of disagreement: peer, row, part, precision, how many, the worst, verdict, why."""
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for failure in failures:
-        for b in failure["blames"] or [{"row": "?", "part": failure["what"][:60], "verdict": "unexplained", "by": "", "ulps": 0.0}]:
+        for b in failure["blames"] or [
+            {"row": "?", "part": failure["what"][:60], "verdict": "unexplained", "by": "", "ulps": 0.0}
+        ]:
             groups.setdefault((failure["peer"], b["row"], b["part"], failure["dtype"]), []).append(b)
     rows = []
     for (name, row, part, dtype), found in sorted(groups.items()):
@@ -245,13 +277,17 @@ def classes(failures: list[dict[str, Any]]) -> list[list[Any]]:
         referees = ", ".join(sorted({b["by"] for b in found if b["by"]}))
         verdict, reason = TRIAGE.get((name, row, part), (", ".join(sorted(verdicts)), f"referee: {referees}"))
         example = f"{worst.get('ours')!r}; {worst.get('theirs')!r}"
-        rows.append([f"`{row}`, {part}", name, dtype, len(found), f"{min(worst['ulps'], 9.9e15):.2g}", example, verdict, reason])
+        rows.append(
+            [f"`{row}`, {part}", name, dtype, len(found), f"{min(worst['ulps'], 9.9e15):.2g}", example, verdict, reason]
+        )
     return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--quick", action="store_true", help="end within 50 seconds; no report is written unless --out is given")
+    p.add_argument(
+        "--quick", action="store_true", help="end within 50 seconds; no report is written unless --out is given"
+    )
     p.add_argument("--out", type=Path, help="folder for the report (default reports/benchmarks)")
     p.add_argument("--programs", type=int, help="how many programs (default 20000; with --quick as many as fit)")
     p.add_argument("--start", type=int, default=0, help="the first program (default 0)")

@@ -85,7 +85,12 @@ def second(program: Program) -> Program | None:
         return None
     body = Program(program.leaves, program.steps, kept)
     tangents = {f"t{k}": w for k, w in enumerate(waves(list(program.leaves.values())))}
-    step = Step(tuple(f"d{k}" for k in range(len(kept))), "jvp", (*map(Name, program.leaves), *map(Name, tangents)), {"body": body})
+    step = Step(
+        tuple(f"d{k}" for k in range(len(kept))),
+        "jvp",
+        (*map(Name, program.leaves), *map(Name, tangents)),
+        {"body": body},
+    )
     return Program({**program.leaves, **tangents}, (step,), step.names)
 
 

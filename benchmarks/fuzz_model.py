@@ -184,7 +184,9 @@ def compare(ours: list, theirs: list, model: Model, outputs: int) -> tuple[list[
         a, b = np.asarray(a), np.asarray(b)
         what = "values" if k < outputs else "gradients"
         if a.shape != b.shape or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
-            found.append(Difference(k, f"{what} (shape or kind)", (), f"{a.dtype}{a.shape}", f"{b.dtype}{b.shape}", np.inf, 0.0))
+            found.append(
+                Difference(k, f"{what} (shape or kind)", (), f"{a.dtype}{a.shape}", f"{b.dtype}{b.shape}", np.inf, 0.0)
+            )
             continue
         if not a.size:
             continue
@@ -215,7 +217,9 @@ def compare(ours: list, theirs: list, model: Model, outputs: int) -> tuple[list[
             beyond &= ~(error <= bound)
         if beyond.any():
             at = tuple(map(int, np.unravel_index(np.argmax(np.where(beyond, ulps, -1.0)), a.shape)))
-            found.append(Difference(k, what, at, float(a[at]), float(b[at]), float(ulps[at]), float(bound[at] / unit[at])))
+            found.append(
+                Difference(k, what, at, float(a[at]), float(b[at]), float(ulps[at]), float(bound[at] / unit[at]))
+            )
     return found, largest, asked
 
 

@@ -29,7 +29,9 @@ jax.config.update("jax_platforms", "cpu")
 
 LACKS = {
     **dict.fromkeys(("erfcx", "erfcinv"), "no such function"),
-    **dict.fromkeys(("j0", "j1", "y0", "y1", "jv", "yv", "iv", "ive"), "no Bessel function of this kind with a derivative"),
+    **dict.fromkeys(
+        ("j0", "j1", "y0", "y1", "jv", "yv", "iv", "ive"), "no Bessel function of this kind with a derivative"
+    ),
     **dict.fromkeys(("place_window", "pick_window"), "a rule's helper; reached through max_pool"),
 }
 """Rows that are not compared with JAX, and why."""
@@ -63,7 +65,9 @@ class Jax(Library):
         return jax.checkpoint(fun)(*xs)  # type: ignore[no-any-return]
 
     def custom_vjp(self, fun: Fun, *xs: Any) -> tuple:
-        return tuple(0.5 * y + lax.stop_gradient(0.5 * y) if jnp.issubdtype(y.dtype, jnp.floating) else y for y in fun(*xs))
+        return tuple(
+            0.5 * y + lax.stop_gradient(0.5 * y) if jnp.issubdtype(y.dtype, jnp.floating) else y for y in fun(*xs)
+        )
 
     def cond(self, condition: Any, on_true: Fun, on_false: Fun, *xs: Any) -> tuple:
         return lax.cond(jnp.asarray(condition), on_true, on_false, *xs)  # type: ignore[no-any-return]
@@ -143,7 +147,9 @@ def _conv_weight(x: Any, g: Any, kernel: Any, **params: Any) -> Any:
 
 
 def _window(x: Any, start: float, combine: Callable, kernel: Any, stride: Any, padding: Any) -> Any:
-    return lax.reduce_window(x, np.array(start, x.dtype), combine, (1, 1, *kernel), (1, 1, *stride), [(0, 0), (0, 0), *padding])
+    return lax.reduce_window(
+        x, np.array(start, x.dtype), combine, (1, 1, *kernel), (1, 1, *stride), [(0, 0), (0, 0), *padding]
+    )
 
 
 def _avg_pool(x: Any, kernel: Any, stride: Any, padding: Any) -> Any:

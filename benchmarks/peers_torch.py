@@ -32,7 +32,12 @@ COMPOSED = (
 )  # fmt: skip
 """Rows that are put together from several of PyTorch's functions."""
 
-DTYPES = {torch.float32: np.float32, torch.float64: np.float64, torch.complex64: np.complex64, torch.complex128: np.complex128}
+DTYPES = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.complex64: np.complex64,
+    torch.complex128: np.complex128,
+}
 
 
 class Torch(Library):
@@ -48,7 +53,9 @@ class Torch(Library):
 
     def step(self, step: Step, inputs: list) -> tuple:
         if step.op == "checkpoint" and any(s.op in TRANSFORMS for s in step.bodies[0].all_steps()):
-            return step.bodies[0].run(self, *map(self._value, inputs))  # its checkpoint cannot hold torch.func's transforms
+            return step.bodies[0].run(
+                self, *map(self._value, inputs)
+            )  # its checkpoint cannot hold torch.func's transforms
         return super().step(step, [self._value(x) for x in inputs])
 
     def call(self, row: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Any:
@@ -105,7 +112,9 @@ class Torch(Library):
         found = torch.autograd.grad(
             [outputs[k] for k in kept], leaves, [torch.as_tensor(np.array(seeds[k])) for k in kept], allow_unused=True
         )
-        return values, [np.zeros(tuple(a.shape)) if g is None else _numpy(g) for a, g in zip(leaves, found, strict=True)]
+        return values, [
+            np.zeros(tuple(a.shape)) if g is None else _numpy(g) for a, g in zip(leaves, found, strict=True)
+        ]
 
 
 def _numpy(x: Any) -> np.ndarray:
@@ -193,10 +202,9 @@ def _reduced(f: Callable) -> Callable:
 
 
 def _argreduced(f: Callable, numpys: Callable) -> Callable:
-    return lambda x, axis, keepdims: f(x if axis is not None else x.reshape(-1), dim=0 if axis is None else axis).reshape(
-        _like_numpy(numpys, x, axis=axis, keepdims=keepdims)
-    )
-
+    return lambda x, axis, keepdims: f(
+        x if axis is not None else x.reshape(-1), dim=0 if axis is None else axis
+    ).reshape(_like_numpy(numpys, x, axis=axis, keepdims=keepdims))
 
 
 def _roll(x: Any, shift: Any, axis: Any) -> Any:
@@ -218,7 +226,9 @@ def _take(x: Any, i: Any, axis: Any) -> Any:
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis %= x.ndim
-    return torch.index_select(x, axis, i.reshape(-1) % x.shape[axis]).reshape((*x.shape[:axis], *i.shape, *x.shape[axis + 1 :]))
+    return torch.index_select(x, axis, i.reshape(-1) % x.shape[axis]).reshape(
+        (*x.shape[:axis], *i.shape, *x.shape[axis + 1 :])
+    )
 
 
 def _index_add(x: Any, i: Any, axis: int, shape: Any) -> Any:
@@ -300,7 +310,6 @@ def _numbered(f: Callable) -> Callable:
 
 def _bound(x: Any, low: Any, high: Any) -> Any:
     return x if low is None and high is None else torch.clamp(x, low, high)
-
 
 
 ROWS: dict[str, Callable] = {

@@ -160,7 +160,9 @@ class _Builder:
             return drawn
         kind = drawn.dtype.kind
         wanted = "b" if kind == "b" else "fc" if kind == "f" else ""
-        candidates = [n for n, v in self.values.items() if v.dtype.kind in (wanted or "none") and v.size >= min(drawn.size, 1)]
+        candidates = [
+            n for n, v in self.values.items() if v.dtype.kind in (wanted or "none") and v.size >= min(drawn.size, 1)
+        ]
         if not candidates or not self.draw(st.integers(0, 3)):
             return drawn if kind != "f" else self._leaf(drawn)
         value = Name(self._one_of(candidates[::-1]))  # shrinks towards the newest
@@ -255,7 +257,11 @@ class _Builder:
         for s in inner.steps:
             if not depends.isdisjoint(x for x in s.inputs if isinstance(x, Name)):
                 depends.update(s.names)
-        found = [Name(n) for n, v in inner.values.items() if n in depends and n not in used and n not in inner.leaves and inexact(v)]
+        found = [
+            Name(n)
+            for n, v in inner.values.items()
+            if n in depends and n not in used and n not in inner.leaves and inexact(v)
+        ]
         return found[-1:] if last else found
 
     def _total(self, inner: "_Builder") -> Name | None:

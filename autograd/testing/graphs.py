@@ -39,7 +39,9 @@ def evaluate(tensors: Sequence[DiffTensor], values: Mapping[Node, Any]) -> list[
             made[node] = made[node.parents[0]][node.params["index"]]
             continue
         if not hasattr(row, "apply"):
-            raise TypeError(f"evaluate: {row.name} is a custom derivative rule, not an operation of the table; graphs do not compute it")
+            raise TypeError(
+                f"evaluate: {row.name} is a custom derivative rule, not an operation of the table; graphs do not compute it"
+            )
         inputs = [made[p] if x is None else x for x, p in zip(node.saved[1:], node.parents, strict=True)]
         made[node] = row.apply(inputs, **node.params) if row.variadic else row.apply(*inputs, **node.params)
     return [made[t.node] if t.raw is None else t.raw for t in tensors]
@@ -78,7 +80,9 @@ def assert_graph_equals_eager(fun: Callable, *args: Any, ulps: float = 0.0) -> N
     for k, (f, e, value) in enumerate(zip(found, expected, results, strict=True)):
         _same(f"output {k}", value, e.raw if isinstance(e, DiffTensor) else e, ulps)
         if isinstance(f, DiffTensor) and (tuple(f.shape), f.dtype) != (np.shape(value), value.dtype):
-            raise AssertionError(f"output {k}: the graph says {f.dtype}{tuple(f.shape)}, its value is {value.dtype}{np.shape(value)}")
+            raise AssertionError(
+                f"output {k}: the graph says {f.dtype}{tuple(f.shape)}, its value is {value.dtype}{np.shape(value)}"
+            )
     kept = [
         k for k, (f, e) in enumerate(zip(found, expected, strict=True))
         if isinstance(e, DiffTensor) and e.node is not None and isinstance(f, DiffTensor) and f.node is not None and is_inexact(e.dtype)

@@ -25,9 +25,13 @@ def assert_hessian_symmetric(fun: Callable, *args: Any, rtol: float = 1e-9, seed
     """
     problem, rng = Problem.of(fun, args), np.random.default_rng(np.random.SeedSequence(seed))
     if not (problem.inputs.real and problem.outputs.real):
-        raise TypeError("assert_hessian_symmetric: the function and its arguments must be real; split complex numbers into parts")
+        raise TypeError(
+            "assert_hessian_symmetric: the function and its arguments must be real; split complex numbers into parts"
+        )
     gradient = problem.pulled(direction(rng, np.ones(problem.outputs.size)))
     u, v = (direction(rng, sizes(problem.x)) for _ in range(2))
     a, b = u * gradient.push(problem.x, v), v * gradient.push(problem.x, u)
     if not abs(a.sum() - b.sum()) <= rtol * max(np.abs(a).sum(), np.abs(b).sum()):
-        raise AssertionError(f"second derivatives are not symmetric: ⟨u, Hv⟩ = {a.sum():.17g}, ⟨v, Hu⟩ = {b.sum():.17g}")
+        raise AssertionError(
+            f"second derivatives are not symmetric: ⟨u, Hv⟩ = {a.sum():.17g}, ⟨v, Hu⟩ = {b.sum():.17g}"
+        )

@@ -314,7 +314,11 @@ def _literal(value: Any) -> str:
     if isinstance(value, np.generic):
         return f"np.{type(value).__name__}({value.item()!r})"
     if isinstance(value, np.ndarray):
-        kind = "" if value.size and value.dtype in (np.float64, np.int64, np.bool_, np.complex128) else f", np.{value.dtype.name}"
+        kind = (
+            ""
+            if value.size and value.dtype in (np.float64, np.int64, np.bool_, np.complex128)
+            else f", np.{value.dtype.name}"
+        )
         shape = "" if value.size else f".reshape({value.shape})"
         return f"np.array({value.tolist() if value.size else []!r}{kind}){shape}"
     if isinstance(value, np.dtype):

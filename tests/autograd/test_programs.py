@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 
 import autograd
 from autograd import OPS, DiffTensor, checkpoint, custom_vjp, ops, stop_gradient
@@ -50,7 +50,8 @@ def graph(program):
 
 
 def recomputed(program):
-    for a, b in zip(*(sum(gradients(program, library), []) for library in (Rows(), Plain())), strict=True):
+    (values, grads), (plain_values, plain_grads) = gradients(program, Rows()), gradients(program, Plain())
+    for a, b in zip([*values, *grads], [*plain_values, *plain_grads], strict=True):
         assert np.array_equal(a, b, equal_nan=True), (a, b)
 
 
@@ -75,7 +76,7 @@ def holds(law, examples, **options):
     """Check a law on random programs."""
     quiet = settings(
         max_examples=examples, database=None, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
+        report_multiple_bugs=False, phases=[Phase.generate],
     )  # fmt: skip
     quiet(given(programs(max_steps=6, **options))(law))()
 
@@ -148,7 +149,10 @@ def test_a_wrong_text_is_found(monkeypatch):
 
 PAIR = Program(
     {"x": np.array([0.5, -1.0]), "y": np.array([2.0, 3.0])},
-    (Step(("z",), "multiply", (Name("x"), Name("y")), {}), Step(("w",), "sum", (Name("z"),), {"axis": None, "keepdims": False})),
+    (
+        Step(("z",), "multiply", (Name("x"), Name("y")), {}),
+        Step(("w",), "sum", (Name("z"),), {"axis": None, "keepdims": False}),
+    ),
     ("w",),
 )
 
@@ -214,7 +218,7 @@ def test_a_graph_needs_no_values():
 
 @pytest.mark.parametrize("rule", [checkpoint, lambda f: custom_vjp(f).defvjp(lambda x: (f(x), x), lambda x, g: (g,))])
 def test_custom_rules_have_no_graph(rule):
-    with pytest.raises(TypeError, match="custom|symbolic|no value"):
+    with pytest.raises(TypeError, match=r"custom|symbolic|no value"):
         assert_graph_equals_eager(rule(ops.sin), np.ones(2))
 
 
