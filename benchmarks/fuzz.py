@@ -328,7 +328,7 @@ def _lines(total: dict[str, Any], figures: dict[str, Any], options: argparse.Nam
 
     count = sum(total["compared"].values())
     rare = sorted((n, name) for name, n in total["ops"].items())[:5]
-    lines = [
+    return [
         f"{figures['programs']:,} random programs of {total['steps'] / max(figures['programs'], 1):.1f} steps on average (seed "
         f"{options.seed}, from {options.start}), over {figures['rows']} rows of the op table and all transforms, were run by us and by "
         f"PyTorch {torch.__version__} and JAX {jax.__version__} on the CPU (NumPy {np.__version__}); values and gradients of all leaves "
@@ -354,7 +354,6 @@ def _lines(total: dict[str, Any], figures: dict[str, Any], options: argparse.Nam
         "- Put together from several functions of the peer: PyTorch " + ", ".join(f"`{r}`" for r in peers_torch.COMPOSED)
         + "; JAX " + ", ".join(f"`{r}`" for r in peers_jax.COMPOSED) + ".",
     ]  # fmt: skip
-    return lines
 
 
 if __name__ == "__main__":

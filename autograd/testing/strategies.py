@@ -24,7 +24,7 @@ except ImportError:
         'autograd.testing.strategies needs hypothesis; install it with: pip install "hammer-grad[test]"'
     ) from None
 
-__all__ = [
+__all__ = [  # noqa: F822 (calls and programs are imported when first used)
     "HealthCheck", "arrays", "axes", "axis", "broadcasting", "calls", "dtypes", "generator", "given", "index_expressions",
     "programs", "settings", "shapes", "spread", "st",
 ]  # fmt: skip
