@@ -44,7 +44,7 @@ def evaluate(tensors: Sequence[DiffTensor], values: Mapping[Node, Any]) -> list[
             )
         inputs = [made[p] if x is None else x for x, p in zip(node.saved[1:], node.parents, strict=True)]
         made[node] = row.apply(inputs, **node.params) if row.variadic else row.apply(*inputs, **node.params)
-    return [made[t.node] if t.raw is None else t.raw for t in tensors]
+    return [made[t.node] if t.raw is None else t.raw for t in tensors]  # type: ignore[index]
 
 
 def assert_graph_equals_eager(fun: Callable, *args: Any, ulps: float = 0.0) -> None:
