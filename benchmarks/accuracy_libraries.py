@@ -45,21 +45,25 @@ def resolve(library: str, module: Any, name: str, given: Any) -> Callable | None
     return next((getattr(p, given or name) for p in places if hasattr(p, given or name)), None)
 
 
-def ours(row: Any, params: dict[str, Any]) -> Callable:
-    """Our row as ``run``."""
-    from autograd import DiffTensor
+def ours(row: Any, params: dict[str, Any], program: Callable | None = None) -> Callable:
+    """Our row, or a program ``f(ops, *arrays)`` around it, as ``run``."""
+    from autograd import DiffTensor, ops
+
+    def call(xs: list) -> Any:
+        if program is not None:
+            return program(ops, *xs)
+        return row.apply(xs, **params) if row.variadic else row.apply(*xs, **params)
 
     def run(inputs: Sequence[Any], tracked: Sequence[int], cotangents: Callable) -> tuple[Outputs, Gradients]:
         with np.errstate(all="ignore"):
             xs = [DiffTensor(x, requires_grad=i in tracked) for i, x in enumerate(inputs)]
-            out = _outputs(row.apply(xs, **params) if row.variadic else row.apply(*xs, **params))
+            out = _outputs(call(xs))
             values = [np.asarray(o.raw) for o in out]
             if not tracked:
                 return values, None
-            grads = None
             for o, v in zip(out, cotangents(values), strict=True):
                 if v is not None:
-                    o.backward(v.astype(o.dtype))
+                    o.backward(v.astype(o.dtype))  # gradients add up in .grad
             grads = [np.asarray(xs[i].grad if not hasattr(xs[i].grad, "raw") else xs[i].grad.raw) for i in tracked]
         return values, grads
 
@@ -90,29 +94,31 @@ def torch(module: Any, f: Callable) -> Callable:
 
 
 def jax(module: Any, f: Callable) -> Callable:
-    """A JAX function, compiled, as ``run``."""
+    """A JAX function, compiled once for each shape, as ``run``."""
+    forward = module.jit(lambda xs: _outputs(f(*xs)))
+
+    def pull(xs: list, tracked: tuple[int, ...], seeds: list) -> tuple:
+        def of(*some: Any) -> list:
+            place = dict(zip(tracked, some, strict=True))
+            return _outputs(f(*(place.get(i, x) for i, x in enumerate(xs))))
+
+        return module.vjp(of, *(xs[i] for i in tracked))[1](seeds)
+
+    backward = module.jit(pull, static_argnums=1)
 
     def run(inputs: Sequence[Any], tracked: Sequence[int], cotangents: Callable) -> tuple[Outputs, Gradients]:
         xs = [module.numpy.asarray(x) for x in inputs]
-
-        def of(*some: Any) -> list:
-            full = list(xs)
-            for i, s in zip(tracked, some, strict=True):
-                full[i] = s
-            return _outputs(f(*full))
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                values = [np.asarray(o) for o in module.jit(lambda *a: _outputs(f(*a)))(*xs)]
+                values = [np.asarray(o) for o in forward(xs)]
             except (TypeError, NotImplementedError, ValueError):
                 return None, None
             if not tracked:
                 return values, None
+            seeds = [(np.zeros(v.shape) if c is None else c).astype(v.dtype) for v, c in zip(values, cotangents(values), strict=True)]
             try:
-                seeds = [module.numpy.asarray((np.zeros(a.shape) if v is None else v).astype(a.dtype)) for v, a in zip(cotangents(values), values, strict=True)]
-                some = [xs[i] for i in tracked]
-                found = module.jit(lambda some, seeds: module.vjp(of, *some)[1](seeds))(some, seeds)
+                found = backward(xs, tuple(tracked), seeds)
             except (TypeError, NotImplementedError, ValueError):
                 return values, None
         return values, [np.asarray(g) for g in found]

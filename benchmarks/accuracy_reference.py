@@ -1,7 +1,7 @@
 """What ``accuracy`` measures with: trustworthy values by mpmath, and errors in units in the last place.
 
 A reference is evaluated at 60 decimal digits and again at doubled precision until two evaluations agree to 25 digits, so
-cancellation inside a formula cannot spoil it: it only costs another doubling.
+cancellation inside a formula cannot spoil it: it only costs another doubling. A zero must stay one at 1400 digits.
 """
 
 import math
@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 from mpmath import mp
 
-DIGITS, LARGEST = 60, 8000
+DIGITS, EVERYTHING, LARGEST = 60, 1400, 8000  # no square of a float64 is lost beside 1 at 1400 digits
 AGREE = mpmath.mpf(10) ** -25
 
 
@@ -52,7 +52,9 @@ def certain(f: Callable, *inputs: Any, digits: int = DIGITS) -> list:
             if any(isinstance(v, mpmath.mpc) for v in now):
                 raise Undecided(f"{inputs}: the value is complex")
             if before is not None and all(map(_agree, before, now)):
-                return now
+                if all(now) or digits >= EVERYTHING:
+                    return now
+                digits = EVERYTHING // 2  # a zero may only be what cancellation left
         before, digits = now, 2 * digits
     raise Undecided(f"{inputs}: no two precisions agree")
 

@@ -229,13 +229,13 @@ sqrt = op(
     "sqrt", "sqrt", same_ufunc, lambda g, y, _x: 0.5 * g / replace_zero(y, by=math.inf),
     domain=POSITIVE, flops=ROOT, doc="The square root; its derivative at 0 is taken as 0.",
 )  # fmt: skip
-rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_ufunc, lambda g, y, _x: -0.5 * (g * y * y * y), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
+rsqrt = op("rsqrt", lambda x: 1.0 / xp(x).sqrt(x), same_ufunc, lambda g, y, x: -0.5 * (g * y / x), domain=POSITIVE, flops=2 * ROOT, doc="1 / √x.")
 exp = op("exp", "exp", same_ufunc, lambda g, y, _x: g * y, flops=FUNCTION, doc="eˣ.")
-expm1 = op("expm1", "expm1", same_ufunc, lambda g, y, _x: g * (y + 1.0), flops=FUNCTION, doc="eˣ - 1, accurate near 0.")
+expm1 = op("expm1", "expm1", same_ufunc, lambda g, _y, x: g * exp(x), flops=FUNCTION, doc="eˣ - 1, accurate near 0.")
 log = op("log", "log", same_ufunc, lambda g, _y, x: g / x, domain=POSITIVE, flops=FUNCTION, doc="The natural logarithm.")
 log1p = op("log1p", "log1p", same_ufunc, lambda g, _y, x: g / (x + 1.0), domain=Domain(-0.8, 3.0), flops=FUNCTION, doc="log(1 + x), accurate near 0.")
-log2 = op("log2", "log2", same_ufunc, lambda g, _y, x: g / (x * math.log(2.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 2.")
-log10 = op("log10", "log10", same_ufunc, lambda g, _y, x: g / (x * math.log(10.0)), domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 10.")
+log2 = op("log2", "log2", same_ufunc, lambda g, _y, x: g * (1.0 / math.log(2.0)) / x, domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 2.")
+log10 = op("log10", "log10", same_ufunc, lambda g, _y, x: g * (1.0 / math.log(10.0)) / x, domain=POSITIVE, flops=FUNCTION, doc="The logarithm to base 10.")
 logaddexp = op(
     "logaddexp", "logaddexp", stretched_ufunc,
     lambda g, z, x, _y: g * exp(x - z),
@@ -248,22 +248,30 @@ logaddexp = op(
 sin = op("sin", "sin", same_ufunc, lambda g, _y, x: g * cos(x), flops=FUNCTION, doc="The sine (radians).")
 cos = op("cos", "cos", same_ufunc, lambda g, _y, x: -(g * sin(x)), flops=FUNCTION, doc="The cosine (radians).")
 tan = op("tan", "tan", same_ufunc, lambda g, y, _x: g * (y * y + 1.0), domain=ANGLES, flops=FUNCTION, doc="The tangent (radians).")
-asin = op("asin", "asin", same_ufunc, lambda g, _y, x: g * rsqrt(1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse sine.")
-acos = op("acos", "acos", same_ufunc, lambda g, _y, x: -(g * rsqrt(1.0 - x * x)), domain=INSIDE, flops=FUNCTION, doc="The inverse cosine.")
+asin = op("asin", "asin", same_ufunc, lambda g, _y, x: g * rsqrt((1.0 - x) * (x + 1.0)), domain=INSIDE, flops=FUNCTION, doc="The inverse sine.")
+acos = op("acos", "acos", same_ufunc, lambda g, _y, x: -(g * rsqrt((1.0 - x) * (x + 1.0))), domain=INSIDE, flops=FUNCTION, doc="The inverse cosine.")
 atan = op("atan", "atan", same_ufunc, lambda g, _y, x: g / (x * x + 1.0), flops=FUNCTION, domain=INSIDE, doc="The inverse tangent.")
 sinh = op("sinh", "sinh", same_ufunc, lambda g, _y, x: g * cosh(x), flops=FUNCTION, doc="The hyperbolic sine.")
 cosh = op("cosh", "cosh", same_ufunc, lambda g, _y, x: g * sinh(x), flops=FUNCTION, doc="The hyperbolic cosine.")
 tanh = op("tanh", "tanh", same_ufunc, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, doc="The hyperbolic tangent.")
 asinh = op("asinh", "asinh", same_ufunc, lambda g, _y, x: g * rsqrt(x * x + 1.0), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic sine.")
 acosh = op("acosh", "acosh", same_ufunc, lambda g, _y, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0), domain=Domain(1.2, 4.0), flops=FUNCTION, doc="The inverse hyperbolic cosine.")
-atanh = op("atanh", "atanh", same_ufunc, lambda g, _y, x: g / (1.0 - x * x), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
+atanh = op("atanh", "atanh", same_ufunc, lambda g, _y, x: g / ((1.0 - x) * (x + 1.0)), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
 atan2 = op(
     "atan2", "atan2", stretched_ufunc,
-    lambda g, _z, x, y: g * y / _not_zero(x * x + y * y),
-    lambda g, _z, x, y: -(g * x / _not_zero(x * x + y * y)),
+    lambda g, _z, x, y: g * _over_square(y, hypot(x, y)),
+    lambda g, _z, x, y: -(g * _over_square(x, hypot(x, y))),
     domain=(Domain(), NOT_ZERO), flops=FUNCTION, complex=False,
     doc="The angle of the point with ordinate x and abscissa y; derivatives are 0 at the origin.",
 )  # fmt: skip
+
+
+def _over_square(x: Any, radius: Any) -> Any:
+    """x / radius², whose square would overflow or underflow where the quotient does not."""
+    radius = _not_zero(radius)
+    return x / radius / radius
+
+
 hypot = op(
     "hypot", "hypot", stretched_ufunc,
     lambda g, z, x, _y: g * x / _not_zero(z),
@@ -340,7 +348,28 @@ def _erf(x: Any) -> Any:
     return total * library.exp(-z * z) * (2.0 / math.sqrt(math.pi))
 
 
-erf = op("erf", _erf, same_float, lambda g, _y, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
+def _erfc(x: Any) -> Any:
+    x = backend.inexact(x)
+    special = backend.special(x)
+    return 1.0 - _erf(x) if special is None else special.erfc(x).astype(x.dtype)
+
+
+_HARMLESS = 40.0  # e^{-x²/2} is 0 in float64 from 38.6 on
+
+
+def gaussian(x: Any, factor: float) -> Any:
+    """exp(factor · x²) for a factor of ±1 or ±0.5, accurate to the last bits however large x² is: to round it, as it is
+    multiplied by itself, would be an error of that size (Cephes, ``expx2``). Here x² is a square that is exact, that of x rounded
+    to 1/128, and the small rest. Rounding is a constant to the gradient, and the derivatives are still right."""
+    if backend.is_complex(x.dtype):
+        return exp(factor * (x * x))
+    x = clip(x, low=-_HARMLESS, high=_HARMLESS)
+    near = round(x * 128.0) * (1.0 / 128.0)
+    return exp(factor * (near * near)) * exp(factor * ((x - near) * (x + near)))
+
+
+erf = op("erf", _erf, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
+erfc = op("erfc", _erfc, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (-2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")
 sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, doc="1 / (1 + e⁻ˣ).")
 softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
 
@@ -388,17 +417,17 @@ _SQRT_HALF, _SQRT_2_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
 
 def _gelu(x: Any, *, approximate: str = "none") -> Any:
     if approximate == "tanh":
-        return 0.5 * x * (1.0 + xp(x).tanh(_SQRT_2_PI * (x + 0.044715 * x * x * x)))
+        return x * _sigmoid(2.0 * _SQRT_2_PI * (x + 0.044715 * x * x * x))  # (1 + tanh u) / 2, without its cancellation
     if approximate == "none":
-        return 0.5 * x * (1.0 + _erf(x * _SQRT_HALF))
+        return 0.5 * x * _erfc(x * -_SQRT_HALF)
     raise ValueError(f'approximate must be "none" or "tanh", not {approximate!r}')
 
 
 def _gelu_rule(g: Any, _y: Any, x: Any, approximate: str) -> Any:
     if approximate == "tanh":
-        t = tanh(_SQRT_2_PI * (x + 0.044715 * x * x * x))
-        return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (_SQRT_2_PI * (1.0 + 0.134145 * x * x)))
-    return g * (0.5 * (1.0 + erf(x * _SQRT_HALF)) + x * exp(-0.5 * (x * x)) * (0.5 * _SQRT_2_PI))
+        s = sigmoid(2.0 * _SQRT_2_PI * (x + 0.044715 * x * x * x))
+        return g * (s * (1.0 + x * (1.0 - s) * (2.0 * _SQRT_2_PI * (1.0 + 0.134145 * x * x))))
+    return g * (0.5 * erfc(x * -_SQRT_HALF) + x * exp(-0.5 * (x * x)) * (0.5 * _SQRT_2_PI))
 
 
 gelu = op(

@@ -28,6 +28,7 @@ from .elementwise import (
     minimum,
     real,
     replace_zero,
+    round,
     sign,
     where,
 )
@@ -70,8 +71,15 @@ def _cbrt(x: Any) -> Any:
 @computed
 def _sinc(x: Any) -> Any:
     library = xp(x)
+    near = library.round(x)
+    sign = 1.0 - 2.0 * (near % 2.0)
     z = library.where(x == 0, 1.0, x) * math.pi
-    return backend.scalar(library.where(x == 0, 1.0, library.sin(z) / z))
+    return backend.scalar(library.where(x == 0, 1.0, sign * library.sin((x - near) * math.pi) / z))
+
+
+def _cos_pi(x: Any) -> Any:
+    """cos πx, accurate for large x: whole turns are taken off before π, which is rounded, comes in."""
+    return cos(math.pi * (x - 2.0 * round(0.5 * x)))
 
 
 _SMALL = 0.25  # where |x| is smaller the rule of sinc would subtract nearly equal numbers
@@ -84,7 +92,7 @@ def _sinc_rule(g: Any, y: Any, x: Any) -> Any:
     for k in range(11, 0, -1):
         series = series * square + (-1) ** k * math.pi ** (2 * k) * 2 * k / math.factorial(2 * k + 1)
     small = less(abs(x), _SMALL)
-    return g * where(small, series * x, (cos(math.pi * x) - y) / replace_zero(x, by=1.0))
+    return g * where(small, series * x, (_cos_pi(x) - y) / replace_zero(x, by=1.0))
 
 
 exp2 = op("exp2", computed(lambda x: 2.0**x), same_float, lambda g, y, _x: g * y * math.log(2.0), flops=FUNCTION, doc="2 to the power x.")  # fmt: skip

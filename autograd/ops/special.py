@@ -22,7 +22,23 @@ from .. import backend
 from ..backend import xp
 from ..shapes import Aval, numpy_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
-from .elementwise import FUNCTION, POSITIVE, equal, erf, exp, log, log1p, sigmoid, sign, softplus, where
+from .elementwise import (
+    FUNCTION,
+    POSITIVE,
+    abs,
+    equal,
+    erfc,
+    exp,
+    gaussian,
+    greater,
+    less,
+    log,
+    log1p,
+    sigmoid,
+    sign,
+    softplus,
+    where,
+)  # fmt: skip
 from .layout import astype
 from .precision import computed, real_float, result_float
 
@@ -86,10 +102,29 @@ def _unknown(row: str, parameter: str) -> Callable:
 
 # ---- the gamma family ----
 
+
+def _by_logarithm(name: str) -> Callable:
+    """log Γ by SciPy, but -log |x| where x is so small that its 1 / x overflows."""
+
+    def kernel(x: Any) -> Any:
+        library, out = xp(x), getattr(_library(x), name)(x)
+        tiny = library.isinf(out) & (x != 0) & (abs(x) < 1e-300)
+        return library.where(tiny, -library.log(library.where(tiny, abs(x), 1.0)), out) if library.any(tiny) else out
+
+    return computed(kernel)
+
+
+def _rgamma_rule(g: Any, y: Any, x: Any) -> Any:
+    """-ψ/Γ; near 0, where ψ has a pole and 1/Γ a zero, the derivative of x / Γ(x + 1), which has neither."""
+    near = less(abs(x), 0.25)
+    beside = where(near, x + 1.0, 1.0)
+    return g * where(near, rgamma(beside) * (1.0 - x * digamma(beside)), -(y * digamma(where(near, 1.0, x))))
+
+
 gamma = op("gamma", _scipy("gamma", 1), same_float, lambda g, y, x: g * y * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, doc="Γ(x). Γ' = Γ ψ (DLMF 5.2.2).")  # fmt: skip
-gammaln = op("gammaln", _scipy("gammaln", 1), same_float, lambda g, _y, x: g * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="log |Γ(x)|, for real x. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
-loggamma = op("loggamma", _scipy("loggamma", 1), same_float, lambda g, _y, x: g * digamma(x), domain=POSITIVE, flops=SPECIAL, doc="log Γ(x), NaN where Γ(x) < 0; use gammaln there. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
-rgamma = op("rgamma", _scipy("rgamma", 1), same_float, lambda g, y, x: -(g * y * digamma(x)), domain=EITHER_SIDE, flops=SPECIAL, doc="1 / Γ(x). (1/Γ)' = -ψ/Γ (DLMF 5.2.2), NaN at 0, -1, -2, ...")  # fmt: skip
+gammaln = op("gammaln", _by_logarithm("gammaln"), same_float, lambda g, _y, x: g * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="log |Γ(x)|, for real x. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+loggamma = op("loggamma", _by_logarithm("loggamma"), same_float, lambda g, _y, x: g * digamma(x), domain=POSITIVE, flops=SPECIAL, doc="log Γ(x), NaN where Γ(x) < 0; use gammaln there. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+rgamma = op("rgamma", _scipy("rgamma", 1), same_float, _rgamma_rule, domain=EITHER_SIDE, flops=SPECIAL, doc="1 / Γ(x). (1/Γ)' = -ψ/Γ (DLMF 5.2.2), NaN at -1, -2, ...")  # fmt: skip
 digamma = op("digamma", _scipy("psi", 1), same_float, lambda g, _y, x: g * polygamma(1, x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="ψ(x) = Γ'(x) / Γ(x). ψ' is the trigamma function (DLMF 5.15.1).")  # fmt: skip
 psi = digamma
 
@@ -105,16 +140,24 @@ zeta = op(
     domain=(Domain(2, 4, kind="int"), POSITIVE), flops=SPECIAL, complex=False,
     doc="Hurwitz' ζ(x, y) = Σ (k + y)⁻ˣ. ∂ζ/∂y = -x ζ(x + 1, y) (DLMF 25.11.17); none with respect to x.",
 )  # fmt: skip
+
+
+def _digamma_less(x: Any, y: Any) -> Any:
+    """ψ(x) - ψ(x + y); where y is small beside x, -y ψ'(x + y/2): all of the difference would cancel."""
+    small = less(abs(y), abs(x) * 3e-5)
+    return where(small, -(y * polygamma(1, where(small, x + 0.5 * y, 1.0))), digamma(x) - digamma(x + y))
+
+
 beta = op(
     "beta", _scipy("beta", 2), stretched_float,
-    lambda g, z, x, y: g * z * (digamma(x) - digamma(x + y)),
-    lambda g, z, x, y: g * z * (digamma(y) - digamma(x + y)),
+    lambda g, z, x, y: g * z * _digamma_less(x, y),
+    lambda g, z, x, y: g * z * _digamma_less(y, x),
     domain=POSITIVE, flops=3 * SPECIAL, complex=False, doc="B(x, y) = Γ(x) Γ(y) / Γ(x + y) (DLMF 5.12.1).",
 )  # fmt: skip
 betaln = op(
     "betaln", _scipy("betaln", 2), stretched_float,
-    lambda g, _z, x, y: g * (digamma(x) - digamma(x + y)),
-    lambda g, _z, x, y: g * (digamma(y) - digamma(x + y)),
+    lambda g, _z, x, y: g * _digamma_less(x, y),
+    lambda g, _z, x, y: g * _digamma_less(y, x),
     domain=POSITIVE, flops=3 * SPECIAL, complex=False, doc="log |B(x, y)| (DLMF 5.12.1).",
 )  # fmt: skip
 
@@ -160,17 +203,39 @@ def multigammaln(a: Any, d: int) -> Any:
     return total
 
 
+def _log_ndtr(x: Any) -> Any:
+    """SciPy's log Φ(x); where it would be the logarithm of a number near 1, log(1 - Φ(-x))."""
+    library, special = xp(x), _library(x)
+    positive = x > 0
+    return library.where(positive, library.log1p(-special.ndtr(-abs(x))), special.log_ndtr(library.where(positive, 0.0, x)))
+
+
 # ---- the error function's family: DLMF 7.2.1, 7.17 and 7.10 ----
 
-erfc = op("erfc", _scipy("erfc", 1, lambda x: 1.0 - erf(x)), same_float, lambda g, _y, x: g * exp(-(x * x)) * (-2.0 / _ROOT_PI), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")  # fmt: skip
 erfcx = op("erfcx", _scipy("erfcx", 1), same_float, lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), domain=Domain(-2.5, 3.0), flops=SPECIAL, doc="exp(x²) erfc(x), for large x without underflow.")  # fmt: skip
-erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
-erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, _x: g * exp(y * y) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
-ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * exp(-0.5 * (x * x)) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
-log_ndtr = op("log_ndtr", _scipy("log_ndtr", 1), same_float, lambda g, y, x: g * exp(-0.5 * (x * x) - y) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The logarithm of the normal distribution function, for very negative x without underflow.")  # fmt: skip
-ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, _x: g * exp(0.5 * (y * y)) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
+erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, _x: g * gaussian(y, 1.0) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
+erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, _x: g * gaussian(y, 1.0) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
+ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * gaussian(x, -0.5) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
+log_ndtr = op("log_ndtr", computed(_log_ndtr), same_float, lambda g, _y, x: g * (2.0 / _ROOT_2_PI) / erfcx(x * -math.sqrt(0.5)), flops=2 * FUNCTION, complex=False, doc="The logarithm of the normal distribution function, for very negative x without underflow.")  # fmt: skip
+ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, _x: g * gaussian(y, 0.5) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
 
 # ---- Bessel functions: C' = (C_{ν-1} - C_{ν+1}) / 2 for J and Y (DLMF 10.6.1), I' = (I_{ν-1} + I_{ν+1}) / 2 (DLMF 10.29.1) ----
+
+
+
+def _iv(x: Any, y: Any) -> Any:
+    """SciPy's I; it is NaN where y is subnormal, and there 0 for orders above 1."""
+    library, out = xp(y), _library(y).iv(x, y)
+    vanishing = library.isnan(out) & (abs(y) < 1e-300) & (x > 1)
+    return library.where(vanishing, 0.0, out) if library.any(vanishing) else out
+
+
+def _i1e_rule(g: Any, y: Any, x: Any) -> Any:
+    """By I₂ = I₀ - 2 I₁/x (DLMF 10.29.1) where x is large: SciPy's I₂ is less accurate there."""
+    large = greater(abs(x), 2.0)
+    second = where(large, i0e(x) - y / where(large, 0.5 * x, 1.0), ive(2, where(large, 0.0, x)))
+    return g * (0.5 * (i0e(x) + second) - sign(x) * y)
+
 
 _ORDER = "the order (its first argument)"
 _ORDER_AND_REAL, _ORDER_AND_POSITIVE = (ORDERS, Domain()), (ORDERS, POSITIVE)
@@ -181,10 +246,10 @@ y1 = op("y1", _scipy("y1", 1), same_float, lambda g, _y, x: g * (0.5 * (y0(x) - 
 i0 = op("i0", _scipy("i0", 1), same_float, lambda g, _y, x: g * i1(x), flops=SPECIAL, complex=False, doc="The modified Bessel function I₀. I₀' = I₁ (DLMF 10.29.3).")  # fmt: skip
 i1 = op("i1", _scipy("i1", 1), same_float, lambda g, _y, x: g * (0.5 * (i0(x) + iv(2, x))), flops=SPECIAL, complex=False, doc="The modified Bessel function I₁ (DLMF 10.29.1).")  # fmt: skip
 i0e = op("i0e", _scipy("i0e", 1), same_float, lambda g, y, x: g * (i1e(x) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₀(x) (DLMF 10.29.3); the derivative of |x| at 0 counts as 0.")  # fmt: skip
-i1e = op("i1e", _scipy("i1e", 1), same_float, lambda g, y, x: g * (0.5 * (i0e(x) + ive(2, x)) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₁(x) (DLMF 10.29.1).")  # fmt: skip
+i1e = op("i1e", _scipy("i1e", 1), same_float, _i1e_rule, domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₁(x) (DLMF 10.29.1).")  # fmt: skip
 jv = op("jv", _scipy("jv", 2, due=real_float), _stretched, _unknown("jv", _ORDER), lambda g, _z, x, y: g * (0.5 * (jv(x - 1, y) - jv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The Bessel function J of order x at y (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
 yv = op("yv", _scipy("yv", 2, due=real_float), _stretched, _unknown("yv", _ORDER), lambda g, _z, x, y: g * (0.5 * (yv(x - 1, y) - yv(x + 1, y))), domain=_ORDER_AND_POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y of order x at y > 0 (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
-iv = op("iv", _scipy("iv", 2, due=real_float), _stretched, _unknown("iv", _ORDER), lambda g, _z, x, y: g * (0.5 * (iv(x - 1, y) + iv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The modified Bessel function I of order x at y (DLMF 10.29.1); no derivative with respect to the order.")  # fmt: skip
+iv = op("iv", computed(_iv, real_float), _stretched, _unknown("iv", _ORDER), lambda g, _z, x, y: g * (0.5 * (iv(x - 1, y) + iv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The modified Bessel function I of order x at y (DLMF 10.29.1); no derivative with respect to the order.")  # fmt: skip
 ive = op("ive", _scipy("ive", 2, due=real_float), _stretched, _unknown("ive", _ORDER), lambda g, z, x, y: g * (0.5 * (ive(x - 1, y) + ive(x + 1, y)) - sign(y) * z), domain=(ORDERS, Domain(avoid=(0.0,))), flops=SPECIAL, complex=False, doc="e^{-|y|} times the modified Bessel function I of order x at y (DLMF 10.29.1).")  # fmt: skip
 jn, yn = jv, yv
 
@@ -256,19 +321,29 @@ def _portable_rel_entr(x: Any, y: Any) -> Any:
     return library.where(good, x * library.log(ratio), rest)
 
 
+def _log_ratio(x: Any, y: Any) -> Any:
+    """log(x / y): of near numbers by their small difference, and by two logarithms where the quotient is out of range."""
+    ratio = x / y
+    tiny = float(np.finfo(numpy_dtype(ratio.dtype)).tiny)
+    near = less(abs(ratio - 1.0), 0.5)
+    close = log1p(where(near, (x - y) / y, 0.0))
+    apart = where(greater(ratio, tiny), where(less(ratio, 1.0 / tiny), log(ratio), log(x) - log(y)), log(x) - log(y))
+    return where(near, close, apart)
+
+
 entr = op(
     "entr", _scipy("entr", 1, _portable_entr), same_float, lambda g, _y, x: -(g * (log(x) + 1.0)),
     domain=POSITIVE, flops=FUNCTION, complex=False, doc="-x log x, 0 at 0, -inf below. Its derivative at 0 is inf.",
 )  # fmt: skip
 rel_entr = op(
     "rel_entr", _scipy("rel_entr", 2, _portable_rel_entr), stretched_float,
-    lambda g, _z, x, y: g * (log(x / y) + 1.0),
+    lambda g, _z, x, y: g * (_log_ratio(x, y) + 1.0),
     lambda g, _z, x, y: -(g * (x / _one_where_zero(x, y))),
     domain=POSITIVE, flops=FUNCTION, complex=False, doc="x log(x / y), the terms of the relative entropy; 0 where x = 0.",
 )  # fmt: skip
 kl_div = op(
     "kl_div", _scipy("kl_div", 2, lambda x, y: _portable_rel_entr(x, y) - x + y), stretched_float,
-    lambda g, _z, x, y: g * log(x / y),
-    lambda g, _z, x, y: g * (1.0 - x / _one_where_zero(x, y)),
+    lambda g, _z, x, y: g * _log_ratio(x, y),
+    lambda g, _z, x, y: g * _one_where_zero(x, (y - x) / _one_where_zero(x, y)),
     domain=POSITIVE, flops=FUNCTION, complex=False, doc="x log(x / y) - x + y, the terms of the Kullback-Leibler divergence.",
 )  # fmt: skip
