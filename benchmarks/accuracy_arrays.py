@@ -75,8 +75,20 @@ def vectors(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray,
     info = np.finfo(dtype)
     huge, tiny = float(info.max) ** 0.7, float(info.tiny) ** 0.7
     base = rng.standard_normal((4, 12))
-    found = [base[0], base[1] * huge, base[2] * tiny, np.where(np.arange(12) % 3, base[3], base[3] * 1e-9), 1e4 + base[0] * 1e-2]
-    found += [base[1] * float(info.tiny) * 0.3, base[2] * (float(info.max) / 50), rng.standard_normal(40), np.array([3.0]), np.array([1.0, 0.0, 0.0])]
+    found = [
+        base[0],
+        base[1] * huge,
+        base[2] * tiny,
+        np.where(np.arange(12) % 3, base[3], base[3] * 1e-9),
+        1e4 + base[0] * 1e-2,
+    ]
+    found += [
+        base[1] * float(info.tiny) * 0.3,
+        base[2] * (float(info.max) / 50),
+        rng.standard_normal(40),
+        np.array([3.0]),
+        np.array([1.0, 0.0, 0.0]),
+    ]
     return [(x.astype(dtype),) for x in found]
 
 
@@ -84,24 +96,50 @@ def moments(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray,
     """As ``vectors``, without what overflows in a square, and with means far larger than the spread."""
     info, base = np.finfo(dtype), rng.standard_normal((6, 12))
     offsets = (0.0, 1.0, 30.0, 1e3, -2e4)
-    found = [b + m for b, m in zip(base, offsets, strict=False)] + [base[5] * float(info.max) ** 0.4, base[5] * float(info.tiny) ** 0.4, rng.standard_normal(40)]
+    found = [b + m for b, m in zip(base, offsets, strict=False)] + [
+        base[5] * float(info.max) ** 0.4,
+        base[5] * float(info.tiny) ** 0.4,
+        rng.standard_normal(40),
+    ]
     return [(x.astype(dtype),) for x in found]
 
 
 def logits(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
     """Near each other, far apart, huge, and with a maximum that stands alone."""
     base = rng.standard_normal((5, 9))
-    found = [base[0], base[1] * 20, base[2] * 1e4, base[3] + 1e5, np.where(np.arange(9) == 4, 60.0, base[4]), np.array([-800.0, -801.5, -803.0]), np.array([1.0, 1.0]), np.array([0.0, -40.0])]
+    found = [
+        base[0],
+        base[1] * 20,
+        base[2] * 1e4,
+        base[3] + 1e5,
+        np.where(np.arange(9) == 4, 60.0, base[4]),
+        np.array([-800.0, -801.5, -803.0]),
+        np.array([1.0, 1.0]),
+        np.array([0.0, -40.0]),
+    ]
     return [(x.astype(dtype),) for x in found]
 
 
 def plain(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
     """Sums without cancellation: many positive numbers of one size, of many sizes, and huge ones."""
-    found = [rng.random(200) + 0.1, np.exp(6 * rng.standard_normal(100)), np.full(300, 0.1), rng.random(12) * float(np.finfo(dtype).max) / 30, rng.random(20) * float(np.finfo(dtype).tiny)]
+    found = [
+        rng.random(200) + 0.1,
+        np.exp(6 * rng.standard_normal(100)),
+        np.full(300, 0.1),
+        rng.random(12) * float(np.finfo(dtype).max) / 30,
+        rng.random(20) * float(np.finfo(dtype).tiny),
+    ]
     return [(x.astype(dtype),) for x in found]
 
 
-def matrices(n: int, *more: tuple[int, ...], kinds: str = "random graded", symmetric: bool = False, definite: bool = False, count: int = 3) -> Instances:
+def matrices(
+    n: int,
+    *more: tuple[int, ...],
+    kinds: str = "random graded",
+    symmetric: bool = False,
+    definite: bool = False,
+    count: int = 3,
+) -> Instances:
     """Square matrices: random ones, and graded ones whose condition number is about a thousand."""
 
     def of(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
@@ -123,7 +161,7 @@ def matrices(n: int, *more: tuple[int, ...], kinds: str = "random graded", symme
 
 # ---- reductions ----
 
-along = lambda f: (lambda x: np.array([f(x)], dtype=object))
+along = lambda f: lambda x: np.array([f(x)], dtype=object)
 arrays("sum", along(total), plain, torch=lambda t, x: x.sum(), jax=lambda j, x: x.sum())
 arrays("mean", along(lambda x: total(x) / len(x)), plain, torch=lambda t, x: x.mean(), jax=lambda j, x: x.mean())
 arrays("prod", along(np.prod), numbers((7,)), torch=lambda t, x: x.prod(), jax=lambda j, x: x.prod())
@@ -137,14 +175,68 @@ def variance(x: np.ndarray) -> Any:
 
 
 arrays("var", along(variance), moments, torch=lambda t, x: x.var(correction=0), jax=lambda j, x: x.var(), normwise=True)
-arrays("std", along(lambda x: mp.sqrt(variance(x))), moments, torch=lambda t, x: x.std(correction=0), jax=lambda j, x: x.std(), normwise=True)
-arrays("norm", along(lambda x: mp.sqrt(total(x * x))), vectors, torch=lambda t, x: t.linalg.vector_norm(x), jax=lambda j, x: j.numpy.linalg.norm(x))
-arrays("logsumexp", along(lambda x: mp.log(total(exp(x)))), logits, torch=lambda t, x: t.logsumexp(x, 0), jax=lambda j, x: j.nn.logsumexp(x))
-arrays("softmax", lambda x: exp(x) / total(exp(x)), logits, torch=lambda t, x: x.softmax(0), jax=lambda j, x: j.nn.softmax(x), normwise=True)
-arrays("log_softmax", lambda x: x - mp.log(total(exp(x))), logits, torch=lambda t, x: x.log_softmax(0), jax=lambda j, x: j.nn.log_softmax(x), normwise=True)
-arrays("cumsum", np.cumsum, numbers((30,), positive=True), torch=lambda t, x: x.cumsum(0), jax=lambda j, x: x.cumsum(), params={"axis": 0})
-arrays("cumprod", np.cumprod, numbers((9,), positive=True), torch=lambda t, x: x.cumprod(0), jax=lambda j, x: x.cumprod(), params={"axis": 0})
-arrays("sum_to", lambda x: total(x, 0), numbers((20, 3), positive=True), params={"shape": (3,)}, torch=lambda t, x: x.sum_to_size(3), jax=lambda j, x: x.sum(0))
+arrays(
+    "std",
+    along(lambda x: mp.sqrt(variance(x))),
+    moments,
+    torch=lambda t, x: x.std(correction=0),
+    jax=lambda j, x: x.std(),
+    normwise=True,
+)
+arrays(
+    "norm",
+    along(lambda x: mp.sqrt(total(x * x))),
+    vectors,
+    torch=lambda t, x: t.linalg.vector_norm(x),
+    jax=lambda j, x: j.numpy.linalg.norm(x),
+)
+arrays(
+    "logsumexp",
+    along(lambda x: mp.log(total(exp(x)))),
+    logits,
+    torch=lambda t, x: t.logsumexp(x, 0),
+    jax=lambda j, x: j.nn.logsumexp(x),
+)
+arrays(
+    "softmax",
+    lambda x: exp(x) / total(exp(x)),
+    logits,
+    torch=lambda t, x: x.softmax(0),
+    jax=lambda j, x: j.nn.softmax(x),
+    normwise=True,
+)
+arrays(
+    "log_softmax",
+    lambda x: x - mp.log(total(exp(x))),
+    logits,
+    torch=lambda t, x: x.log_softmax(0),
+    jax=lambda j, x: j.nn.log_softmax(x),
+    normwise=True,
+)
+arrays(
+    "cumsum",
+    np.cumsum,
+    numbers((30,), positive=True),
+    torch=lambda t, x: x.cumsum(0),
+    jax=lambda j, x: x.cumsum(),
+    params={"axis": 0},
+)
+arrays(
+    "cumprod",
+    np.cumprod,
+    numbers((9,), positive=True),
+    torch=lambda t, x: x.cumprod(0),
+    jax=lambda j, x: x.cumprod(),
+    params={"axis": 0},
+)
+arrays(
+    "sum_to",
+    lambda x: total(x, 0),
+    numbers((20, 3), positive=True),
+    params={"shape": (3,)},
+    torch=lambda t, x: x.sum_to_size(3),
+    jax=lambda j, x: x.sum(0),
+)
 
 
 def scanned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -162,11 +254,43 @@ arrays("linear_scan", scanned, numbers((8,), (8,), positive=True), jax=_jax_scan
 
 # ---- products ----
 
-arrays("matmul", np.dot, numbers((5, 20), (20, 4)), torch=lambda t, x, y: x @ y, jax=lambda j, x, y: x @ y, normwise=True)
-arrays("linear", lambda x, w, b: np.dot(x, w.T) + b, numbers((4, 9), (5, 9), (5,)), torch=lambda t, *xs: t.nn.functional.linear(*xs), jax=lambda j, x, w, b: x @ w.T + b, normwise=True)
-arrays("outer", lambda x, y: np.outer(x, y), numbers((4,), (5,)), torch=lambda t, x, y: t.outer(x, y), jax=lambda j, x, y: j.numpy.outer(x, y), normwise=True)
-arrays("tensordot", lambda x, y: np.tensordot(x, y, 2), numbers((2, 3, 4), (3, 4, 2)), params={"axes": 2}, torch=lambda t, x, y: t.tensordot(x, y, 2), jax=lambda j, x, y: j.numpy.tensordot(x, y, 2), normwise=True)
-arrays("einsum", lambda x, y, z: np.dot(np.dot(x, y), z), numbers((3, 4), (4, 3), (3, 2)), ours=lambda o, *xs: o.einsum("ij,jk,kl->il", *xs), torch=lambda t, *xs: t.einsum("ij,jk,kl->il", *xs), jax=lambda j, *xs: j.numpy.einsum("ij,jk,kl->il", *xs), normwise=True)
+arrays(
+    "matmul", np.dot, numbers((5, 20), (20, 4)), torch=lambda t, x, y: x @ y, jax=lambda j, x, y: x @ y, normwise=True
+)
+arrays(
+    "linear",
+    lambda x, w, b: np.dot(x, w.T) + b,
+    numbers((4, 9), (5, 9), (5,)),
+    torch=lambda t, *xs: t.nn.functional.linear(*xs),
+    jax=lambda j, x, w, b: x @ w.T + b,
+    normwise=True,
+)
+arrays(
+    "outer",
+    lambda x, y: np.outer(x, y),
+    numbers((4,), (5,)),
+    torch=lambda t, x, y: t.outer(x, y),
+    jax=lambda j, x, y: j.numpy.outer(x, y),
+    normwise=True,
+)
+arrays(
+    "tensordot",
+    lambda x, y: np.tensordot(x, y, 2),
+    numbers((2, 3, 4), (3, 4, 2)),
+    params={"axes": 2},
+    torch=lambda t, x, y: t.tensordot(x, y, 2),
+    jax=lambda j, x, y: j.numpy.tensordot(x, y, 2),
+    normwise=True,
+)
+arrays(
+    "einsum",
+    lambda x, y, z: np.dot(np.dot(x, y), z),
+    numbers((3, 4), (4, 3), (3, 2)),
+    ours=lambda o, *xs: o.einsum("ij,jk,kl->il", *xs),
+    torch=lambda t, *xs: t.einsum("ij,jk,kl->il", *xs),
+    jax=lambda j, *xs: j.numpy.einsum("ij,jk,kl->il", *xs),
+    normwise=True,
+)
 
 # ---- linear algebra ----
 
@@ -181,12 +305,17 @@ def _a(x: Any) -> np.ndarray:
 
 def adjugate(x: np.ndarray) -> np.ndarray:
     n = len(x)
-    minor = lambda i, j: mp.det(_m(np.delete(np.delete(x, i, 0), j, 1)))
+    minor = lambda i, j: determinant(np.delete(np.delete(x, i, 0), j, 1))
     return np.array([[(-1) ** (i + j) * minor(j, i) for j in range(n)] for i in range(n)], dtype=object)
 
 
 def determinant(x: np.ndarray) -> Any:
-    return mp.det(_m(x))
+    """By Laplace's expansion: no pivots, so right for singular matrices too."""
+    if len(x) == 1:
+        return x[0, 0]
+    return total(
+        np.array([(-1) ** j * x[0, j] * determinant(np.delete(x[1:], j, 1)) for j in range(len(x))], dtype=object)
+    )
 
 
 def inverse(x: np.ndarray) -> np.ndarray:
@@ -220,23 +349,72 @@ def orthogonal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q, r
 
 
-
-arrays("det", along(determinant), matrices(4), torch=lambda t, x: t.linalg.det(x), jax=lambda j, x: j.numpy.linalg.det(x), normwise=True)
-arrays("slogdet", along(lambda x: mp.log(abs(determinant(x)))), matrices(4), ours=lambda o, x: o.slogdet(x)[1], torch=lambda t, x: t.linalg.slogdet(x)[1], jax=lambda j, x: j.numpy.linalg.slogdet(x)[1], normwise=True)
-arrays("inv", inverse, matrices(4, kinds="random graded"), torch=lambda t, x: t.linalg.inv(x), jax=lambda j, x: j.numpy.linalg.inv(x), normwise=True)
+arrays(
+    "det",
+    along(determinant),
+    matrices(4),
+    torch=lambda t, x: t.linalg.det(x),
+    jax=lambda j, x: j.numpy.linalg.det(x),
+    normwise=True,
+)
+arrays(
+    "slogdet",
+    along(lambda x: mp.log(abs(determinant(x)))),
+    matrices(4),
+    ours=lambda o, x: o.slogdet(x)[1],
+    torch=lambda t, x: t.linalg.slogdet(x)[1],
+    jax=lambda j, x: j.numpy.linalg.slogdet(x)[1],
+    normwise=True,
+)
+arrays(
+    "inv",
+    inverse,
+    matrices(4, kinds="random graded"),
+    torch=lambda t, x: t.linalg.inv(x),
+    jax=lambda j, x: j.numpy.linalg.inv(x),
+    normwise=True,
+)
 arrays("adjugate", adjugate, matrices(3), normwise=True)
-arrays("solve", lambda a, b: np.dot(inverse(a), b), matrices(4, (4, 2)), torch=lambda t, a, b: t.linalg.solve(a, b), jax=lambda j, a, b: j.numpy.linalg.solve(a, b), normwise=True)
+arrays(
+    "solve",
+    lambda a, b: np.dot(inverse(a), b),
+    matrices(4, (4, 2)),
+    torch=lambda t, a, b: t.linalg.solve(a, b),
+    jax=lambda j, a, b: j.numpy.linalg.solve(a, b),
+    normwise=True,
+)
 arrays(
     "solve_triangular", lambda a, b: np.dot(inverse(np.triu(a)), b), matrices(4, (4, 2), kinds="random"), params={"lower": False, "unit_diagonal": False},
     torch=lambda t, a, b: t.linalg.solve_triangular(a, b, upper=True), jax=lambda j, a, b: j.scipy.linalg.solve_triangular(a, b), normwise=True,
 )  # fmt: skip
-arrays("pinv", lambda x: np.dot(inverse(np.dot(x.T, x)), x.T), numbers((5, 3)), torch=lambda t, x: t.linalg.pinv(x), jax=lambda j, x: j.numpy.linalg.pinv(x), normwise=True)
-arrays("cholesky", cholesky, matrices(4, definite=True), torch=lambda t, x: t.linalg.cholesky((x + x.T) / 2), jax=lambda j, x: j.numpy.linalg.cholesky(x), normwise=True)
+arrays(
+    "pinv",
+    lambda x: np.dot(inverse(np.dot(x.T, x)), x.T),
+    numbers((5, 3)),
+    torch=lambda t, x: t.linalg.pinv(x),
+    jax=lambda j, x: j.numpy.linalg.pinv(x),
+    normwise=True,
+)
+arrays(
+    "cholesky",
+    cholesky,
+    matrices(4, definite=True),
+    torch=lambda t, x: t.linalg.cholesky((x + x.T) / 2),
+    jax=lambda j, x: j.numpy.linalg.cholesky(x),
+    normwise=True,
+)
 arrays(
     "qr", lambda x: np.abs(orthogonal(x)[1]).ravel(), numbers((5, 3)), ours=lambda o, x: o.reshape(o.abs(o.qr(x)[1]), shape=(-1,)),
     torch=lambda t, x: t.linalg.qr(x)[1].abs().reshape(-1), jax=lambda j, x: j.numpy.abs(j.numpy.linalg.qr(x)[1]).reshape(-1), normwise=True,
 )  # fmt: skip
-arrays("expm", exponential, numbers((3, 3)), torch=lambda t, x: t.linalg.matrix_exp(x), jax=lambda j, x: j.scipy.linalg.expm(x), normwise=True)
+arrays(
+    "expm",
+    exponential,
+    numbers((3, 3)),
+    torch=lambda t, x: t.linalg.matrix_exp(x),
+    jax=lambda j, x: j.scipy.linalg.expm(x),
+    normwise=True,
+)
 arrays(
     "svd", lambda x: np.array(sorted(map(mp.sqrt, mp.eigsy(_m(np.dot(x.T, x)), eigvals_only=True)), reverse=True), dtype=object), numbers((4, 3)), ours=lambda o, x: o.svd(x)[1],
     torch=lambda t, x: t.linalg.svdvals(x), jax=lambda j, x: j.numpy.linalg.svd(x, full_matrices=False)[1], normwise=True,
@@ -247,10 +425,10 @@ arrays(
 )  # fmt: skip
 
 
-def _eigenvalues(x: np.ndarray) -> np.ndarray:
+def _eigenvalues(x: np.ndarray) -> tuple:
     """The power sums Σ λᵏ that the eigenvalues are compared by, so that their order does not matter; k = 1, 2, 3."""
     square = np.dot(x, x)
-    return np.array([np.trace(x), np.trace(square), np.trace(np.dot(square, x))], dtype=object)
+    return np.trace(x), np.trace(square), np.trace(np.dot(square, x))
 
 
 arrays(
@@ -266,7 +444,10 @@ def transform(sign: int, half: bool = False) -> Callable:
         x = parts[0] + mp.j * parts[1] if len(parts) > 1 else parts[0]
         n = len(x)
         w = [mp.expjpi(mp.mpf(2 * sign * k) / n) for k in range(n)]
-        y = [total(np.array([w[j * k % n] * x[j] for j in range(n)], dtype=object)) / (n if sign > 0 else 1) for k in range(n // 2 + 1 if half else n)]
+        y = [
+            total(np.array([w[j * k % n] * x[j] for j in range(n)], dtype=object)) / (n if sign > 0 else 1)
+            for k in range(n // 2 + 1 if half else n)
+        ]
         return np.array([v.real for v in y], dtype=object), np.array([mp.im(v) for v in y], dtype=object)
 
     return of
@@ -276,7 +457,9 @@ def half_back(re: np.ndarray, im: np.ndarray) -> np.ndarray:
     """The inverse of a half spectrum of 12 points; the imaginary parts at its ends do not count."""
     n, out = 12, []
     for k in range(n):
-        inside = [2 * (re[m] * mp.cospi(mp.mpf(2 * m * k) / n) - im[m] * mp.sinpi(mp.mpf(2 * m * k) / n)) for m in range(1, 6)]
+        inside = [
+            2 * (re[m] * mp.cospi(mp.mpf(2 * m * k) / n) - im[m] * mp.sinpi(mp.mpf(2 * m * k) / n)) for m in range(1, 6)
+        ]
         out.append((re[0] + (-1) ** k * re[6] + mp.fsum(inside)) / n)
     return np.array(out, dtype=object)
 
@@ -288,5 +471,21 @@ for _name, _sign in (("fft", -1), ("ifft", 1)):
         f"{_name}n", transform(_sign), SIGNALS, ours=lambda o, a, b, _n=_name: [f(getattr(o, _n)(a + b * 1j)) for f in (o.real, o.imag)],
         torch=lambda t, a, b, _n=_name: parts(getattr(t.fft, _n)(t.complex(a, b)), a, b), jax=lambda j, a, b, _n=_name: parts(getattr(j.numpy.fft, _n)(j.lax.complex(a, b)), a, b), normwise=True,
     )  # fmt: skip
-arrays("rfft", transform(-1, half=True), numbers((12,), count=4), ours=lambda o, x: [f(o.rfft(x)) for f in (o.real, o.imag)], torch=lambda t, x: parts(t.fft.rfft(x), x, x), jax=lambda j, x: parts(j.numpy.fft.rfft(x), x, x), normwise=True)
-arrays("irfft", half_back, numbers((7,), (7,), count=4), ours=lambda o, a, b: o.irfft(a + b * 1j, n=12), torch=lambda t, a, b: t.fft.irfft(t.complex(a, b), n=12), jax=lambda j, a, b: j.numpy.fft.irfft(j.lax.complex(a, b), n=12), normwise=True)
+arrays(
+    "rfft",
+    transform(-1, half=True),
+    numbers((12,), count=4),
+    ours=lambda o, x: [f(o.rfft(x)) for f in (o.real, o.imag)],
+    torch=lambda t, x: parts(t.fft.rfft(x), x, x),
+    jax=lambda j, x: parts(j.numpy.fft.rfft(x), x, x),
+    normwise=True,
+)
+arrays(
+    "irfft",
+    half_back,
+    numbers((7,), (7,), count=4),
+    ours=lambda o, a, b: o.irfft(a + b * 1j, n=12),
+    torch=lambda t, a, b: t.fft.irfft(t.complex(a, b), n=12),
+    jax=lambda j, a, b: j.numpy.fft.irfft(j.lax.complex(a, b), n=12),
+    normwise=True,
+)

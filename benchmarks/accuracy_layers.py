@@ -23,19 +23,34 @@ def loss(x: np.ndarray, target: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array([mp.log(total(exp(x))) - x[int(target)]], dtype=object), p
 
 
-arrays("cross_entropy", lambda x, t: loss(x, t)[0], with_classes(logits), params={"axis": 0, "smoothing": 0.0}, untracked=(1,), normwise=True, ours=lambda o, x, t: o.cross_entropy(x, t), torch=lambda t, x, c: t.nn.functional.cross_entropy(x, c), jax=lambda j, x, c: j.nn.logsumexp(x) - x[c])
+arrays(
+    "cross_entropy",
+    lambda x, t: loss(x, t)[0],
+    with_classes(logits),
+    params={"axis": 0, "smoothing": 0.0},
+    untracked=(1,),
+    normwise=True,
+    ours=lambda o, x, t: o.cross_entropy(x, t),
+    torch=lambda t, x, c: t.nn.functional.cross_entropy(x, c),
+    jax=lambda j, x, c: j.nn.logsumexp(x) - x[c],
+)
 
 
 def loss_rule(g: np.ndarray, p: np.ndarray, target: Any) -> np.ndarray:
     hit = np.array([int(i == int(target)) for i in range(len(p))], dtype=object)
-    return g.reshape(()) .item() * (p - hit) if g.ndim == 0 else g * (p - hit)
+    return g.reshape(()).item() * (p - hit) if g.ndim == 0 else g * (p - hit)
 
 
 def _probabilities(dtype: np.dtype, rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
-    return [(np.asarray(rng.random() + 0.5).astype(dtype), p.astype(dtype), np.array(2)) for p in rng.dirichlet(np.ones(5), 6)]
+    return [
+        (np.asarray(rng.random() + 0.5).astype(dtype), p.astype(dtype), np.array(2))
+        for p in rng.dirichlet(np.ones(5), 6)
+    ]
 
 
-arrays("cross_entropy_rule", loss_rule, _probabilities, params={"axis": 0, "smoothing": 0.0}, untracked=(2,), normwise=True)
+arrays(
+    "cross_entropy_rule", loss_rule, _probabilities, params={"axis": 0, "smoothing": 0.0}, untracked=(2,), normwise=True
+)
 
 # ---- normalisation ----
 

@@ -41,7 +41,11 @@ def resolve(library: str, module: Any, name: str, given: Any) -> Callable | None
         return None
     if callable(given):
         return lambda *xs: given(module, *xs)
-    places = [module, module.special, module.nn.functional] if library == "torch" else [module.numpy, module.scipy.special, module.nn, module.lax]
+    places = (
+        [module, module.special, module.nn.functional]
+        if library == "torch"
+        else [module.numpy, module.scipy.special, module.nn, module.lax]
+    )
     return next((getattr(p, given or name) for p in places if hasattr(p, given or name)), None)
 
 
@@ -84,7 +88,11 @@ def torch(module: Any, f: Callable) -> Callable:
             return values, None
         try:
             seeds = cotangents(values)
-            kept = [(o, module.tensor(v.astype(a.dtype))) for o, v, a in zip(out, seeds, values, strict=True) if v is not None]
+            kept = [
+                (o, module.tensor(v.astype(a.dtype)))
+                for o, v, a in zip(out, seeds, values, strict=True)
+                if v is not None
+            ]
             found = module.autograd.grad([o for o, _ in kept], [xs[i] for i in tracked], [v for _, v in kept])
         except (RuntimeError, NotImplementedError):
             return values, None
@@ -116,7 +124,10 @@ def jax(module: Any, f: Callable) -> Callable:
                 return None, None
             if not tracked:
                 return values, None
-            seeds = [(np.zeros(v.shape) if c is None else c).astype(v.dtype) for v, c in zip(values, cotangents(values), strict=True)]
+            seeds = [
+                (np.zeros(v.shape) if c is None else c).astype(v.dtype)
+                for v, c in zip(values, cotangents(values), strict=True)
+            ]
             try:
                 found = backward(xs, tuple(tracked), seeds)
             except (TypeError, NotImplementedError, ValueError):

@@ -15,9 +15,21 @@ def ladder(dtype: np.dtype, rungs: int = 24) -> list[float]:
     """Positive numbers: subnormal, near underflow, powers of two times random numbers, near overflow."""
     info, rng = np.finfo(dtype), np.random.default_rng(20)
     low, high = math.log2(float(info.tiny)), math.log2(float(info.max))
-    steps = [float(2.0 ** min(e + u, high - 1e-3)) for e, u in zip(np.linspace(low, high - 1, rungs), rng.random(rungs), strict=True)]
+    steps = [
+        float(2.0 ** min(e + u, high - 1e-3))
+        for e, u in zip(np.linspace(low, high - 1, rungs), rng.random(rungs), strict=True)
+    ]
     small = float(info.smallest_subnormal)
-    ends = [small, 3 * small, 0.3 * float(info.tiny), float(info.tiny), float(info.eps) / 3, float(info.eps) * 5, 0.99 * float(info.max), float(info.max)]
+    ends = [
+        small,
+        3 * small,
+        0.3 * float(info.tiny),
+        float(info.tiny),
+        float(info.eps) / 3,
+        float(info.eps) * 5,
+        0.99 * float(info.max),
+        float(info.max),
+    ]
     return [*ends, *steps]
 
 
@@ -59,12 +71,21 @@ def clean(values: Iterable[float], dtype: np.dtype, inside: Callable[[float], bo
 
 def reals(dtype: np.dtype, count: int) -> list[float]:
     """Of all sizes and both signs; crowds where the elementary functions bend and saturate."""
-    return [0.0, *both([*ladder(dtype), *crowd(count, (0, 0.02), (0, 1), (0, 4), (0, 20), (0, 120), (0, 1000)), 0.5, 1.0, 2.0])]
+    return [
+        0.0,
+        *both([*ladder(dtype), *crowd(count, (0, 0.02), (0, 1), (0, 4), (0, 20), (0, 120), (0, 1000)), 0.5, 1.0, 2.0]),
+    ]
 
 
 def pairs(first: list[float], second: list[float], count: int, seed: int = 22) -> list[tuple[float, float]]:
     """``count`` pairs of them at random, and pairs of neighbours in size."""
     rng = np.random.default_rng(seed)
-    found = [(first[i], second[j]) for i, j in zip(rng.integers(0, len(first), count), rng.integers(0, len(second), count), strict=True)]
-    close = [(a, second[min(range(len(second)), key=lambda j, a=a: abs(second[j] - a))]) for a in first[:: max(1, 2 * len(first) // count)]]
+    found = [
+        (first[i], second[j])
+        for i, j in zip(rng.integers(0, len(first), count), rng.integers(0, len(second), count), strict=True)
+    ]
+    close = [
+        (a, second[min(range(len(second)), key=lambda j, a=a: abs(second[j] - a))])
+        for a in first[:: max(1, 2 * len(first) // count)]
+    ]
     return [*found, *close]

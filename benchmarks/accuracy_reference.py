@@ -88,9 +88,7 @@ def ulps(found: float, true: Any, dtype: Any, unit: Any = None) -> float:
         return float(abs(mpmath.mpf(found) - true) / unit)
 
 
-def worst(
-    found: Sequence[float], true: Sequence[Any], dtype: Any, normwise: bool = False
-) -> tuple[float, int]:
+def worst(found: Sequence[float], true: Sequence[Any], dtype: Any, normwise: bool = False) -> tuple[float, int]:
     """The largest error in ulps of numbers whose true values are known (None: left out), and its place.
 
     ``normwise`` counts in ulps of the largest true value instead of each one's own: what backward-stable algorithms of linear

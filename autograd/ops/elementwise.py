@@ -243,6 +243,17 @@ logaddexp = op(
     flops=2 * FUNCTION, complex=False, doc="log(eˣ + eʸ), without overflow.",
 )  # fmt: skip
 
+
+
+def _np_logaddexp(x: Any, y: Any) -> Any:
+    """NumPy's, in double precision for float32: where the result is near 0 it is the small difference of larger numbers."""
+    if np.result_type(x, y) != np.float32:
+        return np.logaddexp(x, y)
+    return np.logaddexp(x, y, dtype=np.float64).astype(np.float32)
+
+
+logaddexp.row.kernels[np.ndarray] = _np_logaddexp
+
 # ---- trigonometric and hyperbolic functions ----
 
 sin = op("sin", "sin", same_ufunc, lambda g, _y, x: g * cos(x), flops=FUNCTION, doc="The sine (radians).")
@@ -354,6 +365,15 @@ def _erfc(x: Any) -> Any:
     return 1.0 - _erf(x) if special is None else special.erfc(x).astype(x.dtype)
 
 
+def _erfc_far(x: Any) -> Any:
+    """``_erfc``; in the tail erfcx(x) e^{-x²}, as SciPy's is off by the rounding of x², and 0 beyond 26.6."""
+    out = _erfc(x)
+    special = backend.special(out)
+    if special is None or np.dtype(out.dtype) != np.float64 or not (far := x > 3.0).any():
+        return out
+    return backend.scalar(xp(out).where(far, special.erfcx(xp(out).where(far, x, 3.0)) * gaussian(xp(out).asarray(x, dtype=out.dtype), -1.0), out))
+
+
 _HARMLESS = 40.0  # e^{-x²/2} is 0 in float64 from 38.6 on
 
 
@@ -369,7 +389,7 @@ def gaussian(x: Any, factor: float) -> Any:
 
 
 erf = op("erf", _erf, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
-erfc = op("erfc", _erfc, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (-2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")
+erfc = op("erfc", _erfc_far, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (-2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")
 sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, doc="1 / (1 + e⁻ˣ).")
 softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
 

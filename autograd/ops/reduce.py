@@ -108,7 +108,9 @@ def _std(x: Any, *, axis: Any = None, keepdims: bool = False, correction: float 
 
 
 def _centred(x: Any, axis: Any, correction: float) -> Any:
-    return (x - mean(x, axis=axis, keepdims=True)) * (1.0 / builtins.max(length(x.shape, axis) - correction, 1e-300))
+    d = x - mean(x, axis=axis, keepdims=True)
+    d = d - mean(d, axis=axis, keepdims=True)  # of a mean far larger than the spread the rounding is left, which counts
+    return d * (1.0 / builtins.max(length(x.shape, axis) - correction, 1e-300))
 
 
 var = op(
@@ -146,10 +148,26 @@ def _norm(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     return library.sqrt(library.sum(size * size, axis=axis, keepdims=keepdims))
 
 
+
+
+def _np_norm(x: Any, axis: Any, keepdims: bool) -> Any:
+    """``_norm``, and again with numbers scaled to 1 where squares have overflowed or underflowed."""
+    with np.errstate(over="ignore", under="ignore"):
+        out = _norm(x, axis=axis, keepdims=keepdims)
+    info = np.finfo(out.dtype)
+    if not x.size or ((out > info.tiny**0.5 / info.eps).all() and (out < math.inf).all()):
+        return out
+    size = np.abs(backend.inexact(x))
+    top = np.max(size, axis=axis, keepdims=True)
+    top = np.where((top > 0) & (top < math.inf), top, 1).astype(top.dtype)
+    return _norm(size / top, axis=axis, keepdims=keepdims) * (top if keepdims else top.reshape(np.shape(out)))
+
+
 norm = op(
-    "norm", _norm, reduced_real, lambda g, y, x, axis, keepdims: _spread(g / _not_zero(y), x, axis) * conj(x),
+    "norm", _norm, reduced_real, lambda g, y, x, axis, keepdims: conj(x) / _spread(_not_zero(y), x, axis) * _spread(g, x, axis),
     flops=_each(2), doc="The Euclidean norm over axes (all if None); its derivative at 0 is 0.",
 )  # fmt: skip
+norm.row.kernels[np.ndarray] = _np_norm
 
 
 def _logsumexp(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
@@ -160,9 +178,16 @@ def _logsumexp(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     return total if keepdims else backend.scalar(library.reshape(total, reduced(x, axis)[0]))
 
 
+
+
+def _share_of(e: Any, axis: Any) -> Any:
+    """e / Σ e: the sum is 1 but for the rounding of y, which is all too much where y is large."""
+    return e / sum(e, axis=axis, keepdims=True)
+
+
 logsumexp = op(
     "logsumexp", _logsumexp, reduced_float,
-    lambda g, y, x, axis, keepdims: _spread(g, x, axis) * exp(x - reshape(y, shape=kept(x.shape, axis))),
+    lambda g, y, x, axis, keepdims: _spread(g, x, axis) * _share_of(exp(x - reshape(y, shape=kept(x.shape, axis))), axis),
     flops=_each(FUNCTION + 3), complex=False, doc="log Σ eˣ over axes, without overflow.",
 )  # fmt: skip
 

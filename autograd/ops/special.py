@@ -34,6 +34,8 @@ from .elementwise import (
     less,
     log,
     log1p,
+    logical_and,
+    minimum,
     sigmoid,
     sign,
     softplus,
@@ -103,15 +105,44 @@ def _unknown(row: str, parameter: str) -> Callable:
 # ---- the gamma family ----
 
 
-def _by_logarithm(name: str) -> Callable:
-    """log Γ by SciPy, but -log |x| where x is so small that its 1 / x overflows."""
+_AROUND_2 = [
+    0.42278433509846713, 0.3224670334241132, -0.0673523010531981, 0.020580808427784546, -0.007385551028673986, 0.0028905103307415234,
+    -0.001192753911703261, 0.0005096695247430425, -0.00022315475845357939, 9.945751278180853e-05, -4.492623673813314e-05,
+    2.050721277567069e-05, -9.439488275268397e-06, 4.374866789907488e-06, -2.039215753801366e-06, 9.55141213040742e-07,
+    -4.492469198764566e-07, 2.1207184805554665e-07, -1.0043224823968099e-07, 4.7698101693639804e-08, -2.2711094608943164e-08,
+]  # fmt: skip
+"""log Γ(2 + u) = (1 - γ) u + Σ (-1)ᵏ (ζ(k) - 1) uᵏ / k from k = 2 (Abramowitz & Stegun 6.1.33): the factors of u, u², ..."""
+
+
+def _log_gamma(name: str) -> Callable:
+    """log Γ by SciPy, but by its power series beside its zeros 1 and 2, and -log |x| where x is so small that 1 / x overflows."""
 
     def kernel(x: Any) -> Any:
         library, out = xp(x), getattr(_library(x), name)(x)
-        tiny = library.isinf(out) & (x != 0) & (abs(x) < 1e-300)
-        return library.where(tiny, -library.log(library.where(tiny, abs(x), 1.0)), out) if library.any(tiny) else out
+        if numpy_dtype(x.dtype) != np.float64:  # float32 is computed in double precision
+            return out
+        if library.any(near := abs(x - 1.5) < 0.75):
+            above = x > 1.5
+            u, series = library.where(near, x - library.where(above, 2.0, 1.0), 0.0), 0.0
+            for c in reversed(_AROUND_2):
+                series = (series + c) * u
+            out = library.where(near & (abs(u) < 0.25), library.where(above, series, series - library.log1p(u)), out)
+        if library.any(tiny := (abs(x) < 1e-300) & (x != 0)):
+            out = library.where(tiny, -library.log(library.where(tiny, abs(x), 1.0)), out)
+        return out
 
     return computed(kernel)
+
+
+def _digamma(x: Any) -> Any:
+    """SciPy's ψ; left of -1/2 ψ(1 - x) - π cot πx (DLMF 5.5.4) instead, where x less the nearest integer, which is exact, keeps its
+    digits near poles."""
+    library, special = xp(x), _library(x)
+    if numpy_dtype(x.dtype) != np.float64 or not library.any(left := x < -0.5):  # float32 is computed in double precision
+        return special.psi(x)
+    off = library.where(left, x - library.round(x), 0.25)
+    mirrored = special.psi(1.0 - x) - math.pi / library.tan(math.pi * library.where(off == 0, 0.25, off))
+    return library.where(left, library.where(off == 0, math.nan, mirrored), special.psi(library.where(left, 1.0, x)))
 
 
 def _rgamma_rule(g: Any, y: Any, x: Any) -> Any:
@@ -122,10 +153,10 @@ def _rgamma_rule(g: Any, y: Any, x: Any) -> Any:
 
 
 gamma = op("gamma", _scipy("gamma", 1), same_float, lambda g, y, x: g * y * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, doc="Γ(x). Γ' = Γ ψ (DLMF 5.2.2).")  # fmt: skip
-gammaln = op("gammaln", _by_logarithm("gammaln"), same_float, lambda g, _y, x: g * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="log |Γ(x)|, for real x. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
-loggamma = op("loggamma", _by_logarithm("loggamma"), same_float, lambda g, _y, x: g * digamma(x), domain=POSITIVE, flops=SPECIAL, doc="log Γ(x), NaN where Γ(x) < 0; use gammaln there. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+gammaln = op("gammaln", _log_gamma("gammaln"), same_float, lambda g, _y, x: g * digamma(x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="log |Γ(x)|, for real x. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
+loggamma = op("loggamma", _log_gamma("loggamma"), same_float, lambda g, _y, x: g * digamma(x), domain=POSITIVE, flops=SPECIAL, doc="log Γ(x), NaN where Γ(x) < 0; use gammaln there. Its derivative is ψ (DLMF 5.2.2).")  # fmt: skip
 rgamma = op("rgamma", _scipy("rgamma", 1), same_float, _rgamma_rule, domain=EITHER_SIDE, flops=SPECIAL, doc="1 / Γ(x). (1/Γ)' = -ψ/Γ (DLMF 5.2.2), NaN at -1, -2, ...")  # fmt: skip
-digamma = op("digamma", _scipy("psi", 1), same_float, lambda g, _y, x: g * polygamma(1, x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="ψ(x) = Γ'(x) / Γ(x). ψ' is the trigamma function (DLMF 5.15.1).")  # fmt: skip
+digamma = op("digamma", computed(_digamma), same_float, lambda g, _y, x: g * polygamma(1, x), domain=EITHER_SIDE, flops=SPECIAL, complex=False, doc="ψ(x) = Γ'(x) / Γ(x). ψ' is the trigamma function (DLMF 5.15.1).")  # fmt: skip
 psi = digamma
 
 
@@ -207,17 +238,26 @@ def _log_ndtr(x: Any) -> Any:
     """SciPy's log Φ(x); where it would be the logarithm of a number near 1, log(1 - Φ(-x))."""
     library, special = xp(x), _library(x)
     positive = x > 0
-    return library.where(positive, library.log1p(-special.ndtr(-abs(x))), special.log_ndtr(library.where(positive, 0.0, x)))
+    rest = 0.5 * special.erfcx(abs(x) * math.sqrt(0.5)) * gaussian(x, -0.5)  # Φ(-|x|)
+    return library.where(positive, library.log1p(-rest), special.log_ndtr(library.where(positive, 0.0, x)))
+
+
+def _quantile_slope(e: Any, y: Any, tail: Any) -> Any:
+    """exp(q²) for the q that has erfc(q) = ``tail``, from a rounded y near it and ``e`` = exp(y²).
+
+    Of a large y the rounding alone would be an error of y² units; so one step of Newton's method, which takes q - y to be
+    -√π/2 (tail · e - erfcx(y)), goes into the exponent as 2 y (q - y)."""
+    return e * (1.0 - _ROOT_PI * y * (tail * e - erfcx(y)))
 
 
 # ---- the error function's family: DLMF 7.2.1, 7.17 and 7.10 ----
 
 erfcx = op("erfcx", _scipy("erfcx", 1), same_float, lambda g, y, x: g * (2.0 * x * y - 2.0 / _ROOT_PI), domain=Domain(-2.5, 3.0), flops=SPECIAL, doc="exp(x²) erfc(x), for large x without underflow.")  # fmt: skip
-erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, _x: g * gaussian(y, 1.0) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
-erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, _x: g * gaussian(y, 1.0) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
+erfinv = op("erfinv", _scipy("erfinv", 1), same_float, lambda g, y, x: g * _quantile_slope(gaussian(y, 1.0), abs(y), 1.0 - abs(x)) * (0.5 * _ROOT_PI), domain=Domain(-0.9, 0.9), flops=SPECIAL, complex=False, doc="The inverse of erf, on (-1, 1).")  # fmt: skip
+erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, x: g * _quantile_slope(gaussian(y, 1.0), abs(y), minimum(x, 2.0 - x)) * (-0.5 * _ROOT_PI), domain=Domain(0.1, 1.9), flops=SPECIAL, complex=False, doc="The inverse of erfc, on (0, 2).")  # fmt: skip
 ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * gaussian(x, -0.5) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
 log_ndtr = op("log_ndtr", computed(_log_ndtr), same_float, lambda g, _y, x: g * (2.0 / _ROOT_2_PI) / erfcx(x * -math.sqrt(0.5)), flops=2 * FUNCTION, complex=False, doc="The logarithm of the normal distribution function, for very negative x without underflow.")  # fmt: skip
-ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, _x: g * gaussian(y, 0.5) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
+ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, x: g * _quantile_slope(gaussian(y, 0.5), abs(y) * math.sqrt(0.5), 2.0 * minimum(x, 1.0 - x)) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
 
 # ---- Bessel functions: C' = (C_{ν-1} - C_{ν+1}) / 2 for J and Y (DLMF 10.6.1), I' = (I_{ν-1} + I_{ν+1}) / 2 (DLMF 10.29.1) ----
 
@@ -230,11 +270,20 @@ def _iv(x: Any, y: Any) -> Any:
     return library.where(vanishing, 0.0, out) if library.any(vanishing) else out
 
 
+def _second(i0_: Any, i1_: Any, x: Any, i: Callable, end: float) -> Any:
+    """I₂ of x, by I₀ - 2 I₁/x (DLMF 10.29.1) from 2 to ``end``, where SciPy's ``i`` of order 2 is less accurate."""
+    large = logical_and(greater(abs(x), 2.0), less(abs(x), end))
+    return where(large, i0_ - i1_ / where(large, 0.5 * x, 1.0), i(2, where(large, 0.0, x)))
+
+
+def _i1_rule(g: Any, y: Any, x: Any) -> Any:
+    zeroth, end = i0(x), 700.0 if numpy_dtype(x.dtype) == np.float64 else 85.0  # there I₀ is still finite
+    return g * (0.5 * (zeroth + _second(zeroth, y, x, iv, end)))
+
+
 def _i1e_rule(g: Any, y: Any, x: Any) -> Any:
-    """By I₂ = I₀ - 2 I₁/x (DLMF 10.29.1) where x is large: SciPy's I₂ is less accurate there."""
-    large = greater(abs(x), 2.0)
-    second = where(large, i0e(x) - y / where(large, 0.5 * x, 1.0), ive(2, where(large, 0.0, x)))
-    return g * (0.5 * (i0e(x) + second) - sign(x) * y)
+    zeroth = i0e(x)
+    return g * (0.5 * (zeroth + _second(zeroth, y, x, ive, math.inf)) - sign(x) * y)
 
 
 _ORDER = "the order (its first argument)"
@@ -244,7 +293,7 @@ j1 = op("j1", _scipy("j1", 1), same_float, lambda g, _y, x: g * (0.5 * (j0(x) - 
 y0 = op("y0", _scipy("y0", 1), same_float, lambda g, _y, x: -(g * y1(x)), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₀. Y₀' = -Y₁ (DLMF 10.6.3).")  # fmt: skip
 y1 = op("y1", _scipy("y1", 1), same_float, lambda g, _y, x: g * (0.5 * (y0(x) - yv(2, x))), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₁ (DLMF 10.6.1).")  # fmt: skip
 i0 = op("i0", _scipy("i0", 1), same_float, lambda g, _y, x: g * i1(x), flops=SPECIAL, complex=False, doc="The modified Bessel function I₀. I₀' = I₁ (DLMF 10.29.3).")  # fmt: skip
-i1 = op("i1", _scipy("i1", 1), same_float, lambda g, _y, x: g * (0.5 * (i0(x) + iv(2, x))), flops=SPECIAL, complex=False, doc="The modified Bessel function I₁ (DLMF 10.29.1).")  # fmt: skip
+i1 = op("i1", _scipy("i1", 1), same_float, _i1_rule, flops=SPECIAL, complex=False, doc="The modified Bessel function I₁ (DLMF 10.29.1).")  # fmt: skip
 i0e = op("i0e", _scipy("i0e", 1), same_float, lambda g, y, x: g * (i1e(x) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₀(x) (DLMF 10.29.3); the derivative of |x| at 0 counts as 0.")  # fmt: skip
 i1e = op("i1e", _scipy("i1e", 1), same_float, _i1e_rule, domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₁(x) (DLMF 10.29.1).")  # fmt: skip
 jv = op("jv", _scipy("jv", 2, due=real_float), _stretched, _unknown("jv", _ORDER), lambda g, _z, x, y: g * (0.5 * (jv(x - 1, y) - jv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The Bessel function J of order x at y (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
