@@ -117,7 +117,12 @@ class _Builder:
         """Append a step and return the names of its values; None if they are not finite, too large or too many."""
         step = Step((), op, inputs, {**OPS[op].params, **params} if op in OPS else params)
         with np.errstate(all="ignore"):
-            made = self.library.step(step, [self.values[x] if isinstance(x, Name) else x for x in inputs])
+            try:
+                made = self.library.step(step, [self.values[x] if isinstance(x, Name) else x for x in inputs])
+            except ValueError:
+                if op not in TRANSFORMS:
+                    raise
+                return None  # a body is drawn at one example: at another, values may leave the domain of a row
         made = tuple(v.raw if isinstance(v, DiffTensor) else v for v in made)
         if not all(self._fit(v) for v in made):
             return None
