@@ -184,6 +184,7 @@ class _Check:
 
     def __init__(self, problem: Problem, options: Options, title: str, ways: list[Way], estimates: list[Estimate]):
         self.problem, self.options, self.title, self.ways, self.estimates = problem, options, title, ways, estimates
+        self.values = np.abs(problem.value(problem.x))
         self.largest = np.zeros(
             (len(problem.inputs.names), len(problem.outputs.names))
         )  # derivative, by pairs of arrays
@@ -199,7 +200,9 @@ class _Check:
                 return problem.push(x, v)[i]
 
             largest = self.largest[way.array, problem.outputs.owner]
-            self._judge(way, found, e, np.abs(found), largest, problem.outputs.name, tape, lambda e, i: e.value[i])
+            self._judge(
+                way, found, e, self.values, np.abs(found), largest, problem.outputs.name, tape, lambda e, i: e.value[i]
+            )
 
     def reverse(self, cotangents: list[Way]) -> None:
         problem = self.problem
@@ -219,7 +222,15 @@ class _Check:
 
             largest = self.largest[way.array, [c.array for c in cotangents]]
             self._judge(
-                way, found, total, terms, largest, lambda i: cotangents[i].label, tape, lambda e, i: us[i] @ e.value
+                way,
+                found,
+                total,
+                weights @ self.values,
+                terms,
+                largest,
+                lambda i: cotangents[i].label,
+                tape,
+                lambda e, i: us[i] @ e.value,
             )
 
     def _judge(
@@ -227,6 +238,7 @@ class _Check:
         way: Way,
         found: Vector,
         e: Estimate,
+        values: Vector,
         terms: Vector,
         largest: Vector,
         name: Callable[[int], str],
@@ -235,7 +247,7 @@ class _Check:
     ) -> None:
         """Compare, and describe the first failure.
 
-        ``terms`` is the magnitude of what ``found`` is a sum of, ``largest`` the largest derivative between the same two
+        ``values`` is the magnitude of what is differentiated, ``terms`` the magnitude of what ``found`` is a sum of, ``largest`` the largest derivative between the same two
         arrays; ``tape(x, i)`` finds element i at another x, and ``pick(estimate, i)`` is that element in an estimate.
         """
         slack = self.options.floor + MARGIN * e.error + 2.0 ** (4 - self.problem.bits) * terms
@@ -243,10 +255,14 @@ class _Check:
             gap, size = np.abs(found - e.value), np.fmax(np.abs(found), np.abs(e.value))
             known = np.isfinite(e.error)
             equal = (found == e.value) & known
-            wrong = ~np.isfinite(found) | (~equal & ~(gap <= self.options.rtol * size + slack))
+            # saturated: along a direction as large as x the function does not change by its last bit, whichever of the two is
+            # right; rules such as 1 - tanh² round to 0 there
+            ulp = 2.0 ** (1 - self.problem.bits) * values
+            flat = (e.moved <= ulp) & (np.abs(found) <= 4 * ulp)
+            wrong = ~np.isfinite(found) | (~equal & ~flat & ~(gap <= self.options.rtol * size + slack))
             # a zero that the function visibly passes through is a zero
             resolved = (MARGIN * e.error <= RESOLVED * size) | (MARGIN * e.error <= 1e-6 * e.moved)
-            drowned = ~wrong & ~equal & (~known | (~resolved if e.method == "differences" else False))
+            drowned = ~wrong & ~equal & ~flat & (~known | (~resolved if e.method == "differences" else False))
         label, unit = way.label, way.unit
         if e.kink.any():
             i = int(np.argmax(e.kink))

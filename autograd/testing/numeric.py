@@ -70,9 +70,22 @@ def direction(rng: np.random.Generator, size: Vector) -> Vector:
     return size * rng.integers(4, 17, size.shape) / 16.0 * rng.choice([-1.0, 1.0], size.shape)
 
 
-def _noise(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int) -> Vector:
+def _inside(f: Callable[[Vector], Vector], x: Vector) -> Callable[[Vector], Vector]:
+    """f, with NaN in the place of values that it refuses to compute: a step that leaves the domain of f is too long."""
+    centre = f(x)
+
+    def value(at: Vector) -> Vector:
+        try:
+            return f(at)
+        except (ValueError, ArithmeticError):
+            return np.full(centre.shape, math.nan)
+
+    return value
+
+
+def _noise(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int, step: float | None = None) -> Vector:
     """The rounding noise of f at x: the spread of its values at seven nearly equal points, by their differences."""
-    step = 2.0 ** (4 - bits // 2)
+    step = 2.0 ** (4 - bits // 2) if step is None else step
     values = np.stack([f(x + (i * step) * v) for i in range(-3, 4)])
     level = np.zeros(values.shape[1:])
     for k in range(1, 7):
@@ -84,38 +97,60 @@ def _noise(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int) -> Ve
 
 
 def differences(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int = 53) -> Estimate:
-    """The derivative of f at x along v by extrapolated central differences; ``bits`` is the precision f computes in."""
+    """The derivative of f at x along v by extrapolated central differences; ``bits`` is the precision f computes in.
+
+    Long steps can deceive where f oscillates or saturates within them: what they say must agree with the shortest steps,
+    within the noise of those, or shorter ladders are tried.
+    """
+    f = _inside(f, x)
     with np.errstate(all="ignore"):
-        centre, noise = f(x), _noise(f, x, v, bits)
-        best, h = np.zeros(centre.shape), 1.0
-        error = np.full(centre.shape, math.inf)
-        moved, bends = np.zeros(centre.shape), []
-        previous: list[Vector] = []
-        plus = minus = centre
-        for k in range(LADDER):
-            h = 2.0 ** (-3 - 2 * k)
-            plus, minus = f(x + h * v), f(x - h * v)
-            row = [(plus - minus) / (2 * h)]
-            moved = np.fmax(moved, np.abs(row[0]))
-            floor = np.maximum(noise, 2.0**-bits * np.maximum(np.abs(plus), np.abs(minus))) / h
-            for j, before in enumerate(previous):
-                row.append(row[j] + (row[j] - before) / (16.0 ** (j + 1) - 1))
-                found = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + floor
-                better = found < error  # false where something is not finite
-                best, error = np.where(better, row[-1], best), np.where(better, found, error)
-            previous = row
-            bends.append(np.abs(plus - 2 * centre + minus) / h)
-            if k >= 3 and np.all(error <= SURE * np.abs(best)):
+        found = _ladder(f, x, v, bits, 3, _noise(f, x, v, bits))
+        if bits < 53 or np.all(found.error <= SURE * np.abs(found.value)) or found.kink.any():
+            return found
+        noise = np.fmax(_noise(f, x, v, bits, 2.0**-34), 2.0 ** (1 - bits) * np.abs(f(x)))
+        h = 2.0**-28
+        probe, floor = (f(x + h * v) - f(x - h * v)) / (2 * h), 8 * noise / h
+        for start in (13, 21):
+            deceived = np.abs(found.value - probe) > 8 * found.error + floor + 1e-3 * np.abs(probe)
+            if not deceived.any():
                 break
-        # the second difference over h falls with h where f is smooth, and stays the same where it has a kink at x
-        b0, b1, b2 = bends[-3:]
-        visible = np.maximum(1e3 * 2.0**-bits * np.abs(centre) / h, 1e-4 * moved)
-        kink = (np.abs(b2 - b1) < 0.01 * b1) & (np.abs(b1 - b0) < 0.01 * b0) & (b2 > visible)
-        return Estimate(best, error, moved, kink, (centre - minus) / h, (plus - centre) / h, "differences")
+            found = _ladder(f, x, v, bits, start, noise)
+        return found
+
+
+def _ladder(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int, start: int, noise: Vector) -> Estimate:
+    """Extrapolated central differences at steps 2**-start, a quarter of that, …"""
+    centre, h = f(x), 1.0
+    best = np.zeros(centre.shape)
+    error = np.full(centre.shape, math.inf)
+    moved, bends = np.zeros(centre.shape), []
+    previous: list[Vector] = []
+    plus = minus = centre
+    for k in range(LADDER):
+        h = 2.0 ** (-start - 2 * k)
+        plus, minus = f(x + h * v), f(x - h * v)
+        row = [(plus - minus) / (2 * h)]
+        moved = np.fmax(moved, np.abs(row[0]))
+        floor = np.maximum(noise, 2.0**-bits * np.maximum(np.abs(plus), np.abs(minus))) / h
+        for j, before in enumerate(previous):
+            row.append(row[j] + (row[j] - before) / (16.0 ** (j + 1) - 1))
+            found = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + floor
+            better = found < error  # false where something is not finite
+            best, error = np.where(better, row[-1], best), np.where(better, found, error)
+        previous = row
+        bends.append(np.abs(plus - 2 * centre + minus) / h)
+        if k >= 3 and np.all(error <= SURE * np.abs(best)):
+            break
+    # the second difference over h falls with h where f is smooth, and stays the same where it has a kink at x
+    b0, b1, b2 = bends[-3:]
+    visible = np.maximum(1e3 * 2.0**-bits * np.abs(centre) / h, 1e-4 * moved)
+    kink = (np.abs(b2 - b1) < 0.01 * b1) & (np.abs(b1 - b0) < 0.01 * b0) & (b2 > visible)
+    return Estimate(best, error, moved, kink, (centre - minus) / h, (plus - centre) / h, "differences")
 
 
 def plausible(f: Callable[[Vector], Vector], x: Vector, v: Vector, e: Estimate, bits: int = 53) -> bool:
     """Whether two differences, extrapolated, agree with an estimate: a quick look, which may say no where it is right."""
+    f = _inside(f, x)
     with np.errstate(all="ignore"):
         found, size = [], np.zeros(e.value.shape)
         for h in (2.0**-8, 2.0**-10):
