@@ -246,9 +246,12 @@ def _misread(node: ast.expr, function: ast.Lambda | ast.FunctionDef) -> Iterator
         function.args.args[:1] != [] and function.args.args[0].arg in ("g", "gs") :
     ]
     groups = [[name for name in given if name[0] != "_" and len(name) <= 2]]
-    for assigned in (n for n in ast.walk(function) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Name)):
-        if isinstance(assigned.targets[0], ast.Tuple):
-            groups.append([t.id for t in assigned.targets[0].elts if isinstance(t, ast.Name) and t.id[0] != "_"])
+    unpacked = (n.targets[0] for n in ast.walk(function) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Name))
+    groups += [
+        [t.id for t in target.elts if isinstance(t, ast.Name) and t.id[0] != "_"]
+        for target in unpacked
+        if isinstance(target, ast.Tuple)
+    ]
     for group in groups:
         if node.id in group:
             yield from (("saved", node, other) for other in group if other != node.id)

@@ -443,7 +443,7 @@ def test_check_row_says_what_it_did(row):
         draw=lambda _draw, _row: ((np.ones(2), 2), {}),
     )
     with pytest.raises(AssertionError, match=r"none of 1 drawn calls went through: .*derivatives \(The rules give the"):
-        check_row("never", 2)
+        check_row("never", 10)
 
 
 def test_check_row_finds_a_batching_rule_that_is_not_the_loop(row):
@@ -486,3 +486,71 @@ def test_check_row_needs_a_row_and_a_strategy():
             check_row("lonely")
     finally:
         del OPS[entered.row.name]
+
+
+# ---- soundness: right code is never called wrong, wrong gradients are ----
+
+POINT = np.array([0.7, -1.3, 2.0])
+SCALES = [1e-6, 1e-4, 1e-2, 1.0, 30.0, 1e3, 1e6]
+SCALED = {
+    **{name: getattr(ops, name) for name in ("tanh", "sigmoid", "softplus", "gelu", "silu", "erf", "softmax", "logsumexp", "norm", "var", "sin", "cos", "square", "atan", "log_softmax", "asinh")},
+    "exp": lambda x: ops.exp(-ops.abs(x)),
+    "abs": lambda x: ops.abs(x) * x,
+    "relu": lambda x: ops.relu(x) * x,
+    "maximum": lambda x: ops.maximum(x, 0.5 * x) * x,
+    "sqrt": lambda x: ops.sqrt(ops.abs(x)),
+    "log1p": lambda x: ops.log1p(ops.abs(x)),
+    "rational": lambda x: x / (1.0 + x * x),
+    "elu": lambda x: ops.elu(x, alpha=0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_right_code_is_never_called_wrong(name):
+    for scale in SCALES:
+        with np.errstate(all="ignore"):
+            check_grads(lambda x, s=scale: SCALED[name](s * x), POINT, undecided="pass")
+            check_grads(SCALED[name], scale * POINT, undecided="pass")
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus", "gelu", "silu", "erf", "softmax", "logsumexp"])
+def test_saturation_is_decided(name):
+    for scale in (1e-4, 1e-2, 1.0, 30.0, 1e3):
+        with np.errstate(all="ignore"):
+            check_grads(lambda x, s=scale: SCALED[name](s * x), POINT)
+
+
+@pytest.mark.parametrize(
+    ("fn", "x"),
+    [
+        (ops.cholesky, np.array([[1.0, 0.9], [0.9, 1.0]])),
+        (ops.cholesky, np.array([[1.0, 0.999], [0.999, 1.0]])),
+        (lambda x: ops.log(x) + ops.log1p(-x), np.array([1e-3, 1 - 1e-3, 0.5])),
+        (ops.asin, np.array([0.999, -0.9999, 0.5])),
+        (ops.acosh, np.array([1.001, 1.1])),
+        (ops.atanh, np.array([0.9999, 0.5])),
+        (ops.sqrt, np.array([1e-9, 1.0])),
+        (lambda x: ops.abs(x - 0.999), np.array([1.0])),
+    ],
+)  # fmt: skip
+def test_near_the_border_of_the_domain(fn, x):
+    with np.errstate(all="ignore"):
+        check_grads(fn, x)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda g, x: g * (1.0 + 1e-5) * 2.0 * x,
+        lambda g, x: -g * 2.0 * x,
+        lambda g, x: g * x,
+        lambda g, x: g * 2.0 * x * ops.where(ops.equal(ops.abs(x), ops.max(ops.abs(x))), 1.0 + 1e-5, 1.0),
+    ],
+    ids=["1e-5", "sign", "term", "one element"],
+)
+def test_wrong_gradients_are_found_at_every_scale(row, wrong, scale):
+    faulty = row("faulty", lambda x: x * x, same, lambda g, _y, x: wrong(g, x))
+    for fn in (faulty, lambda x: faulty(x) + ops.abs(faulty(x))):
+        with pytest.raises(AssertionError, match="wrong derivative"):
+            check_grads(fn, scale * POINT, order=1)

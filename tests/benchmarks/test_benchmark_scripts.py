@@ -372,9 +372,14 @@ def test_a_broken_rule_is_killed_an_unbroken_one_survives_and_bad_syntax_does_no
     same, broken = (mutation.Mutant(**{**vars(wrong), "after": after}) for after in (wrong.before, "("))
     verdicts = [mutation.try_mutant(mutation.PACKAGE, m, examples=2, timeout=60) for m in (wrong, same, broken)]
     assert [v.outcome for v in verdicts] == ["check", "survived", "invalid"], [v.message for v in verdicts]
-    figures, lines = mutation.summarise(verdicts, ("drop", "sign"))
-    assert figures == {"mutants": 2, "killed": 1, "survived": [str(same)], "rules": 1}
-    assert f"Survived: {same}" in lines
+    assert verdicts[0].stage == "few" and verdicts[0].killed
+    figures, lines = mutation.summarise(verdicts, ("drop", "sign"), {})
+    assert figures == {"mutants": 2, "killed": 1, "equivalent": 0, "score": 0.5, "survivors": [str(same)], "rules": 1}
+    assert f"- Survived: {same}" in lines
+    figures, lines = mutation.summarise(verdicts, ("drop", "sign"), {mutation.key(same): "it is the same"})
+    assert figures["score"] == 1.0 and figures["equivalent"] == 1 and figures["survivors"] == []
+    with pytest.raises(SystemExit, match="said to be equivalent, but killed"):
+        mutation.summarise(verdicts, ("drop",), {mutation.key(wrong): "a mistake"})
     with pytest.raises(ValueError, match="is not the source"):
         wrong.applied(b" " + (mutation.PACKAGE / wrong.file).read_bytes())
 
