@@ -93,6 +93,8 @@ class Finder:
 def _imported(package: Path, mutant: Mutant | None) -> None:
     """Import the package from its folder, with one change."""
     sys.dont_write_bytecode = True
+    for name in [n for n in sys.modules if n.partition(".")[0] == package.name]:  # in case the parent has imported it
+        del sys.modules[name]
     sys.path.insert(0, str(package.parent))
     if mutant is not None:
         sys.meta_path.insert(0, Finder(package, mutant.file, mutant.applied((package / mutant.file).read_bytes())))  # type: ignore[arg-type]
