@@ -353,6 +353,14 @@ def test_choice_is_seeded_and_takes_another_rule_each_time():
     assert len(set(mutation.choose(found, 10**6, seed=0))) == len(found)
 
 
+def test_equivalent_mutants_are_mutants_and_have_reasons():
+    import mutation
+
+    keys = {mutation.key(m) for m in mutation.mutants(mutation.PACKAGE)}
+    assert mutation.equivalents() and set(mutation.equivalents()) <= keys
+    assert all(len(reason) > 20 for reason in mutation.equivalents().values())
+
+
 def test_most_rows_with_a_derivative_have_mutants():
     import mutation
 
