@@ -11,6 +11,7 @@ import numpy as np
 import optree
 
 from ..backend import is_array, is_inexact
+from ..table import Row
 from ..tape import PICK, BackwardPass, Node, ancestors
 from ..tensor import DiffTensor
 from .programs import waves
@@ -38,7 +39,7 @@ def evaluate(tensors: Sequence[DiffTensor], values: Mapping[Node, Any]) -> list[
         if row is PICK:
             made[node] = made[node.parents[0]][node.params["index"]]
             continue
-        if not hasattr(row, "apply"):
+        if not isinstance(row, Row):
             raise TypeError(
                 f"evaluate: {row.name} is a custom derivative rule, not an operation of the table; graphs do not compute it"
             )
