@@ -29,6 +29,8 @@ from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
+import itertools
+
 import accuracy_libraries as libraries
 import accuracy_reference as reference
 import common
@@ -96,7 +98,7 @@ def structured(case: Arrays, dtype: np.dtype, count: int) -> Iterator[tuple]:
             weights = [mpmath.mpf(float(c)) for s in seeds for c in s]
             d = reference.differences(of, [v for i in tracked for v in exact[i].ravel()], weights, case.digits)
         cuts = np.cumsum([0, *(sizes[i] for i in tracked)])
-        slopes = [d[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        slopes = [d[a:b] for a, b in itertools.pairwise(cuts)]
         yield (
             inputs,
             tracked,

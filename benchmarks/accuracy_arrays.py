@@ -10,7 +10,6 @@ Linear algebra, transforms, convolutions and normalisation are measured ``normwi
 result, which is what their algorithms promise; the others element by element.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

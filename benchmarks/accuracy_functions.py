@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from accuracy_points import both, clean, crowd, ladder, near, pairs, reals
+from accuracy_points import clean, crowd, near, pairs, reals
 from mpmath import mp
 
 Points = Callable[[np.dtype, int], list[tuple[float, ...]]]
@@ -69,9 +69,12 @@ def two(
 
 
 def grid(
-    *axes: list[float], extra: list[tuple[float, ...]] = [], inside: Callable[..., bool] = lambda *x: True
-) -> Points:  # noqa: B006
+    *axes: list[float], extra: list[tuple[float, ...]] | None = None, inside: Callable[..., bool] = lambda *x: True
+) -> Points:
     """All combinations of numbers, and some points more."""
+
+    if extra is None:
+        extra = []
 
     def of(dtype: np.dtype, count: int) -> list[tuple[float, ...]]:
         found = [
@@ -360,14 +363,14 @@ function(
         inside=lambda x: x != 0 and abs(x) < 1e3,
     ),
 )
-GAMMALN = dict(
-    at=one(
+GAMMALN = {
+    "at": one(
         near(1.0, 2.0, 1.4616321449683623, -2.4570247382208, -3.143580888349),
         POLES,
         ranges=((-8, 8), (-100, 100)),
         inside=lambda x: x != 0 and x > -1e4,
     )
-)
+}
 function("gammaln", lambda x: mp.re(mp.loggamma(x)), lambda x: mp.psi(0, x), torch="lgamma", **GAMMALN)
 function(
     "loggamma",

@@ -154,13 +154,13 @@ def _np_norm(x: Any, axis: Any, keepdims: bool) -> Any:
     """``_norm``, and again with numbers scaled to 1 where squares have overflowed or underflowed."""
     with np.errstate(over="ignore", under="ignore"):
         out = _norm(x, axis=axis, keepdims=keepdims)
-    info = np.finfo(out.dtype)
-    if not x.size or ((out > info.tiny**0.5 / info.eps).all() and (out < math.inf).all()):
-        return out
-    size = np.abs(backend.inexact(x))
-    top = np.max(size, axis=axis, keepdims=True)
-    top = np.where((top > 0) & (top < math.inf), top, 1).astype(top.dtype)
-    return _norm(size / top, axis=axis, keepdims=keepdims) * (top if keepdims else top.reshape(np.shape(out)))
+        info = np.finfo(out.dtype)
+        if not x.size or ((out > info.tiny**0.5 / info.eps).all() and (out < math.inf).all()):
+            return out
+        size = np.abs(backend.inexact(x))
+        top = np.max(size, axis=axis, keepdims=True)
+        top = np.where((top > 0) & (top < math.inf), top, 1).astype(top.dtype)
+        return _norm(size / top, axis=axis, keepdims=keepdims) * (top if keepdims else top.reshape(np.shape(out)))
 
 
 norm = op(

@@ -238,3 +238,20 @@ def test_every_row_is_documented():
             assert getattr(ops, name).__doc__, name
             assert getattr(ops, name) is getattr(module, name)
     assert {"inv", "fftn", "gamma", "sinc"} <= set(OPS)
+
+
+@pytest.mark.parametrize("order", [0.5, 1.7, -0.3])
+def test_modified_bessel_functions_of_broken_order(order):
+    """For whole orders I₋ₙ = Iₙ hides a wrong sign in the order."""
+    y = np.array([0.4, 1.3, 5.0])
+    for row in (ops.iv, ops.ive):
+        check_grads(lambda y, row=row: row(np.float64(order), y), y)
+
+
+def test_numbers_in_the_place_of_each_argument_of_xlogy():
+    x = np.array([0.5, 2.0])
+    for row, other in ((ops.xlogy, np.log), (ops.xlog1py, np.log1p)):
+        np.testing.assert_allclose(grad(lambda v, row=row: row(v, 1.5).sum())(x), np.full(2, other(1.5)))
+        slope = 2.5 / (x if row is ops.xlogy else 1 + x)
+        np.testing.assert_allclose(grad(lambda v, row=row: row(2.5, v).sum())(x), slope)
+        check_grads(lambda v, row=row: row(v, 1.5) * row(2.5, v), x)
