@@ -366,12 +366,12 @@ def _erfc(x: Any) -> Any:
 
 
 def _erfc_far(x: Any) -> Any:
-    """``_erfc``; in the tail erfcx(x) e^{-x²}, as SciPy's is off by the rounding of x², and 0 beyond 26.6."""
+    """``_erfc``; beyond 0.5 erfcx(x) e^{-x²}, as SciPy's is 1 - erf(x) up to 1 and then off by the rounding of x², and 0 beyond 26.6."""
     out = _erfc(x)
     special = backend.special(out)
-    if special is None or np.dtype(out.dtype) != np.float64 or not (far := x > 3.0).any():
+    if special is None or np.dtype(out.dtype) != np.float64 or not (far := x > 0.5).any():
         return out
-    return backend.scalar(xp(out).where(far, special.erfcx(xp(out).where(far, x, 3.0)) * gaussian(xp(out).asarray(x, dtype=out.dtype), -1.0), out))
+    return backend.scalar(xp(out).where(far, special.erfcx(xp(out).where(far, x, 0.5)) * gaussian(xp(out).asarray(x, dtype=out.dtype), -1.0), out))
 
 
 _HARMLESS = 40.0  # e^{-x²/2} is 0 in float64 from 38.6 on

@@ -106,27 +106,46 @@ def _unknown(row: str, parameter: str) -> Callable:
 
 
 _AROUND_2 = [
-    0.42278433509846713, 0.3224670334241132, -0.0673523010531981, 0.020580808427784546, -0.007385551028673986, 0.0028905103307415234,
-    -0.001192753911703261, 0.0005096695247430425, -0.00022315475845357939, 9.945751278180853e-05, -4.492623673813314e-05,
-    2.050721277567069e-05, -9.439488275268397e-06, 4.374866789907488e-06, -2.039215753801366e-06, 9.55141213040742e-07,
-    -4.492469198764566e-07, 2.1207184805554665e-07, -1.0043224823968099e-07, 4.7698101693639804e-08, -2.2711094608943164e-08,
+    0.42278433509846713, 0.3224670334241132, -0.0673523010531981, 0.020580808427784546, -0.007385551028673986,
+    0.0028905103307415234, -0.001192753911703261, 0.0005096695247430425, -0.00022315475845357939,
+    9.945751278180853e-05, -4.492623673813314e-05, 2.050721277567069e-05, -9.439488275268397e-06,
+    4.374866789907488e-06, -2.039215753801366e-06, 9.55141213040742e-07, -4.492469198764566e-07,
+    2.1207184805554665e-07, -1.0043224823968099e-07, 4.7698101693639804e-08, -2.2711094608943164e-08,
+    1.0838659214896955e-08, -5.183475041970047e-09, 2.4836745438024785e-09, -1.1921401405860912e-09,
+    5.731367241678862e-10, -2.7595228851242334e-10, 1.330476437424449e-10,
 ]  # fmt: skip
 """log Γ(2 + u) = (1 - γ) u + Σ (-1)ᵏ (ζ(k) - 1) uᵏ / k from k = 2 (Abramowitz & Stegun 6.1.33): the factors of u, u², ..."""
 
 
+_AROUND_3_HALVES = [
+    -0.12078223763524522, 0.03648997397857652, 0.46740110027233966, -0.13813277403905333, 0.05871212641676822,
+    -0.028952081888893543, 0.0154354841700493, -0.008622603929171286, 0.004965728809475818, -0.002920970458667952,
+    0.00174503557579013, -0.001054915693867632, 0.0006437029830381486, -0.00039577153964650777, 0.0002448711904829441,
+    -0.00015231593814270082, 9.517939662502588e-05, -5.97136233623377e-05, 3.759490926961219e-05,
+    -2.3743185469209343e-05, 1.5036983408359218e-05, -9.547151192148187e-06, 6.07540647448469e-06,
+    -3.87415183000977e-06, 2.4751447344295936e-06,
+]  # fmt: skip
+"""Taylor coefficients of log Γ at 3/2, between its zeros."""
+
+
 def _log_gamma(name: str) -> Callable:
-    """log Γ by SciPy, but by its power series beside its zeros 1 and 2, and -log |x| where x is so small that 1 / x overflows."""
+    """log Γ by SciPy, but by power series beside its zeros 1 and 2 and between them, and -log |x| where x is so small that 1 / x overflows."""
 
     def kernel(x: Any) -> Any:
         library, out = xp(x), getattr(_library(x), name)(x)
         if numpy_dtype(x.dtype) != np.float64:  # float32 is computed in double precision
             return out
-        if library.any(near := abs(x - 1.5) < 0.75):
+        if library.any(near := (x > 0.5) & (x < 2.25)):
             above = x > 1.5
             u, series = library.where(near, x - library.where(above, 2.0, 1.0), 0.0), 0.0
             for c in reversed(_AROUND_2):
                 series = (series + c) * u
-            out = library.where(near & (abs(u) < 0.25), library.where(above, series, series - library.log1p(u)), out)
+            out = library.where(near & (u < 0.25) & (u > library.where(above, -0.25, -0.5)), library.where(above, series, series - library.log1p(u)), out)
+            between, u = abs(x - 1.5) <= 0.25, library.clip(x - 1.5, -0.25, 0.25)
+            series = 0.0
+            for c in reversed(_AROUND_3_HALVES):
+                series = series * u + c
+            out = library.where(between, series, out)
         if library.any(tiny := (abs(x) < 1e-300) & (x != 0)):
             out = library.where(tiny, -library.log(library.where(tiny, abs(x), 1.0)), out)
         return out

@@ -76,7 +76,9 @@ def test_slopes_of_two_variables():
     assert slope(ops.kl_div, 0.6, 0.6000006, argnum=1) == pytest.approx(9.9999900002975564e-7, rel=1e-12)
     x, y = np.float32(9.289496772911924e-19), np.float32(2.7395902456003536e28)  # their quotient underflows
     assert slope(ops.rel_entr, x, y) == pytest.approx(-106.00042335186267, rel=1e-6)
-    np.testing.assert_allclose([slope(ops.atan2, 3e-200, 4e-200, argnum=k) for k in (0, 1)], [1.6e199, -1.2e199], rtol=1e-14)
+    np.testing.assert_allclose(
+        [slope(ops.atan2, 3e-200, 4e-200, argnum=k) for k in (0, 1)], [1.6e199, -1.2e199], rtol=1e-14
+    )
 
 
 def test_logsumexp_of_large_numbers_has_shares_that_add_to_one():
@@ -89,7 +91,9 @@ def test_logsumexp_of_large_numbers_has_shares_that_add_to_one():
 def test_norms_neither_overflow_nor_underflow(scale):
     x = np.array([[3.0, -4.0], [0.0, 0.0], [1.0, 0.0]]) * scale
     np.testing.assert_allclose(ops.norm(x, axis=1), np.array([5.0, 0.0, 1.0]) * scale, rtol=1e-13)
-    np.testing.assert_allclose(grad(lambda x: ops.sum(ops.norm(x, axis=1)))(x), [[0.6, -0.8], [0, 0], [1, 0]], rtol=1e-13)
+    np.testing.assert_allclose(
+        grad(lambda x: ops.sum(ops.norm(x, axis=1)))(x), [[0.6, -0.8], [0, 0], [1, 0]], rtol=1e-13
+    )
     assert ops.norm(x[0]).shape == () and ops.norm(x, keepdims=True).shape == (1, 1)
     assert ops.norm(np.array([np.inf, 1.0])) == np.inf and np.isnan(ops.norm(np.array([np.nan, 1e300])))
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from autograd import DiffTensor, grad, hessian, ops
 from autograd.testing import check_grads
@@ -309,10 +310,19 @@ def test_messages():
         ops.cross(tall, tall)
 
 
-def test_expm_needs_scipy_or_cupy():
-    strict = pytest.importorskip("array_api_strict")
-    with pytest.raises(TypeError, match="array_api_strict has no matrix exponential"):
-        ops.expm(strict.eye(2))
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 1.0, 30.0, 600.0])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_expm_is_scipys_whatever_the_norm(scale, dtype):
+    x = np.random.default_rng(0).normal(size=(3, 4, 4)).astype(dtype)
+    x = (
+        scale * (x - np.swapaxes(x, -1, -2).conj()) / 2
+    )  # antihermitian: the exponential is unitary, however large the norm
+    x[1] *= 1e-3  # matrices of a batch are scaled one by one
+    expected = scipy.linalg.expm(x)
+    np.testing.assert_allclose(ops.expm(x), expected, rtol=0, atol=1e-14 * max(scale, 1.0))
+    with np.errstate(all="ignore"):
+        assert np.isnan(ops.expm(np.full((2, 2), np.inf))).all()
+    assert ops.expm(np.zeros((0, 0))).shape == (0, 0)
 
 
 # ---- beside PyTorch ----
