@@ -6,6 +6,8 @@ and the gradient of each element must be the sum of what the places of its label
 are exact. Rows of booleans and integers are compared with Python's operators on all combinations.
 """
 
+import bisect
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +70,22 @@ _M, _N = (x.ravel() for x in np.meshgrid(*[np.array([-9, -1, 0, 1, 6, 2**40])] *
 _HARD = lambda dtype: np.array(
     [0.0, -0.0, 1.5, np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal, np.inf, -np.inf, np.nan], dtype
 )
+_S, _T = (x.ravel() for x in np.meshgrid(np.array([-9, -1, 0, 1, 6]), np.array([0, 1, 5])))
+_STEPS = lambda dtype: (_HARD(dtype)[:6], np.array([1.0, -1.0, 1.5, 0.0, 0.0, 0.0], dtype))
+_SORTED, _SOUGHT = np.array([-1.0, 0.5, 0.5, 3.0]), np.array([-2.0, -1.0, 0.5, 1.0, 3.0, 4.0])
 _TIED = np.array([[3.0, 1.0, 3.0, -2.0], [0.5, 7.0, 6.0, 7.0]])
+
+
+def _next(x: Any, y: Any, dtype: np.dtype) -> float:
+    """The float beside x on the way to y, by counting bit patterns."""
+    if x == y or x != x:
+        return float(y)
+    if x == 0:
+        return math.copysign(float(np.finfo(dtype).smallest_subnormal), y)
+    word = np.dtype(f"i{dtype.itemsize}")
+    step = 1 if (y > x) == (x > 0) else -1  # away from zero, or towards it
+    return float((np.array(x, dtype).view(word) + word.type(step)).view(dtype))
+
 
 TESTS: dict[str, Callable[[Any, np.dtype], tuple[Any, Any]]] = {
     "logical_and": lambda f, d: (f(_A, _B), [a and b for a, b in zip(_A, _B, strict=True)]),
@@ -79,6 +96,11 @@ TESTS: dict[str, Callable[[Any, np.dtype], tuple[Any, Any]]] = {
     "bitwise_or": lambda f, d: (f(_M, _N), [operator.or_(int(m), int(n)) for m, n in zip(_M, _N, strict=True)]),
     "bitwise_xor": lambda f, d: (f(_M, _N), [operator.xor(int(m), int(n)) for m, n in zip(_M, _N, strict=True)]),
     "bitwise_invert": lambda f, d: (f(_M), [~int(m) for m in _M]),
+    "bitwise_left_shift": lambda f, d: (f(_S, _T), [int(m) << int(n) for m, n in zip(_S, _T, strict=True)]),
+    "bitwise_right_shift": lambda f, d: (f(_S, _T), [int(m) >> int(n) for m, n in zip(_S, _T, strict=True)]),
+    "signbit": lambda f, d: (f(_HARD(d)[:7]), [math.copysign(1.0, x) < 0 for x in _HARD(d)[:7].tolist()]),
+    "nextafter": lambda f, d: (f(*_STEPS(d)), [_next(x, y, d) for x, y in zip(*_STEPS(d), strict=True)]),
+    "searchsorted": lambda f, d: (f(_SORTED.astype(d), _SOUGHT.astype(d), side="right"), [bisect.bisect_right(_SORTED.tolist(), v) for v in _SOUGHT.tolist()]),
     "isnan": lambda f, d: (f(_HARD(d)), [x != x for x in _HARD(d).tolist()]),
     "isinf": lambda f, d: (f(_HARD(d)), [abs(x) == float("inf") for x in _HARD(d).tolist()]),
     "isfinite": lambda f, d: (f(_HARD(d)), [abs(x) < float("inf") for x in _HARD(d).tolist()]),
