@@ -271,7 +271,7 @@ ROWS: dict[str, Callable] = {
     "adjugate": lambda x: jnp.linalg.det(x)[..., None, None] * jnp.linalg.inv(x),
     "expm": jax.scipy.linalg.expm,
     "cholesky": jnp.linalg.cholesky, "qr": lambda x: tuple(jnp.linalg.qr(x)),
-    "svd": lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), "eigh": lambda x: tuple(jnp.linalg.eigh(x)),
+    "svd": lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), "eigh": lambda x, uplo: tuple(jnp.linalg.eigh(x)),
     "eig": lambda x: tuple(lax.linalg.eig(x, compute_left_eigenvectors=False, enable_eigvec_derivs=True)),
     "fftn": lambda x, axes, norm: jnp.fft.fftn(x, axes=axes, norm=norm) if axes else x * (1 + 0j),
     "ifftn": lambda x, axes, norm: jnp.fft.ifftn(x, axes=axes, norm=norm) if axes else x * (1 + 0j),

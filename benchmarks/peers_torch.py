@@ -394,7 +394,7 @@ ROWS: dict[str, Callable] = {
     "cholesky": lambda x: torch.linalg.cholesky(_symmetric(x)),
     "qr": lambda x: tuple(torch.linalg.qr(x)),
     "svd": lambda x: tuple(torch.linalg.svd(x, full_matrices=False)),
-    "eigh": lambda x: tuple(torch.linalg.eigh(_symmetric(x))),
+    "eigh": lambda x, uplo: tuple(torch.linalg.eigh(_symmetric(x))),
     "eig": lambda x: tuple(torch.linalg.eig(x)),
     "fftn": _fft(torch.fft.fftn), "ifftn": _fft(torch.fft.ifftn),
     "rfft": lambda x, axis, norm: torch.fft.rfft(x, dim=axis, norm=norm),

@@ -14,7 +14,7 @@ far it may be off, measured on the function itself. No comparison made with it n
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Estimate:
         kink: where one-sided derivatives differ: there is no derivative.
         left, right: the one-sided difference quotients at the smallest step.
         method: what to call it in a message.
+        second: another estimate that contradicts this one, where long and short steps do and it is not known which were
+            deceived: the long ones by a function that bends within them, or the short ones by one that rounds to float32.
     """
 
     value: Vector
@@ -48,6 +50,7 @@ class Estimate:
     left: Vector
     right: Vector
     method: str
+    second: "Estimate | None" = None
 
 
 def rounded(x: np.ndarray, bits: int) -> np.ndarray:
@@ -100,11 +103,11 @@ def differences(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int =
     """The derivative of f at x along v by extrapolated central differences; ``bits`` is the precision f computes in.
 
     Long steps can deceive where f oscillates or saturates within them: what they say must agree with the shortest steps,
-    within the noise of those, or shorter ladders are tried.
+    within the noise of those, or shorter ladders are tried, and what the long steps said is the ``second`` estimate.
     """
     f = _inside(f, x)
     with np.errstate(all="ignore"):
-        found = _ladder(f, x, v, bits, 3, _noise(f, x, v, bits))
+        first = found = _ladder(f, x, v, bits, 3, _noise(f, x, v, bits))
         if bits < 53 or np.all(found.error <= SURE * np.abs(found.value)) or found.kink.any():
             return found
         noise = np.fmax(_noise(f, x, v, bits, 2.0**-34), 2.0 ** (1 - bits) * np.abs(f(x)))
@@ -115,7 +118,7 @@ def differences(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int =
             if not deceived.any():
                 break
             found = _ladder(f, x, v, bits, start, noise)
-        return found
+        return found if found is first else replace(found, second=first)
 
 
 def _ladder(f: Callable[[Vector], Vector], x: Vector, v: Vector, bits: int, start: int, noise: Vector) -> Estimate:
