@@ -259,7 +259,8 @@ class _Check:
         """
         if e.second is not None:
             with contextlib.suppress(AssertionError):
-                return self._judge(way, found, e.second, values, terms, largest, name, tape, pick)
+                self._judge(way, found, e.second, values, terms, largest, name, tape, pick)
+                return
         slack = self.options.floor + MARGIN * e.error + 2.0 ** (4 - self.problem.bits) * terms
         with np.errstate(invalid="ignore"):
             gap, size = np.abs(found - e.value), np.fmax(np.abs(found), np.abs(e.value))
