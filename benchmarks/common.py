@@ -143,10 +143,14 @@ def finish(
     figures: dict[str, Any],
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write the report (a full run, or --out given) and print the figures as the last line."""
+    """Write the report (a full run, or --out given) and print the figures as the last line.
+
+    ``options.command``, if it is there, is the command that makes the report again.
+    """
     out = options.out or (None if options.quick else ROOT / "reports" / "benchmarks")
     if out is not None:
-        command = f"python benchmarks/{name}.py" + (" --quick" if options.quick else "")
+        default = f"python benchmarks/{name}.py" + (" --quick" if options.quick else "")
+        command = getattr(options, "command", default)
         write(out / f"{name}.md", "\n".join([f"# {name}", "", f"Made by `{command}`.", "", *lines, ""]))
         write(
             out / f"{name}.json",

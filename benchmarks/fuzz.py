@@ -182,9 +182,16 @@ def _told(b: Blame) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _refusal(failure: dict[str, Any]) -> str | None:
+    """The reason in ``REFUSALS`` that a peer did not run a program; None if it did, or for another reason."""
+    if "raised" not in failure["what"]:
+        return None
+    return next((why for text, why in REFUSALS.items() if re.search(text, failure["what"], re.DOTALL)), None)
+
+
 def verdict_of(failure: dict[str, Any]) -> str:
     """The verdict on a disagreement: "theirs", another of ``TRIAGE``, or "unexplained"."""
-    if "raised" in failure["what"] and any(re.search(text, failure["what"], re.DOTALL) for text in REFUSALS):
+    if _refusal(failure) is not None:
         return "refused"
     verdicts = set()
     for b in failure["blames"]:
@@ -236,7 +243,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     ]
     total: dict[str, Any] = {"failures": [], "programs": 0, "steps": 0, "asked": 0}
     total |= {key: Counter() for key in ("ops", "compared", "refused", "histogram")}
-    began = time.perf_counter()
+    began = time.perf_counter()  # of --quick
     pool = multiprocessing.get_context("spawn").Pool(options.jobs) if options.jobs > 1 else None
     try:
         for found in pool.imap(_block, jobs) if pool else map(_block, jobs):
@@ -255,7 +262,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if pool:
             pool.terminate()
             pool.join()
-    total["seconds"] = time.perf_counter() - began
     return total
 
 
@@ -266,16 +272,18 @@ def classes(failures: list[dict[str, Any]]) -> list[list[Any]]:
     """A row of the report for each class of disagreement: peer, row, part, precision, how many, the worst, verdict, why."""
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for failure in failures:
-        for b in failure["blames"] or [
-            {"row": "?", "part": failure["what"][:60], "verdict": "unexplained", "by": "", "ulps": 0.0}
-        ]:
+        reason = _refusal(failure)
+        nobody = {"row": "?", "part": failure["what"][:60], "verdict": "unexplained", "by": "", "ulps": 0.0}
+        if reason is not None:
+            nobody |= {"part": f"refused: {reason}", "verdict": "refused"}
+        for b in failure["blames"] or [nobody]:
             groups.setdefault((failure["peer"], b["row"], b["part"], failure["dtype"]), []).append(b)
     rows = []
     for (name, row, part, dtype), found in sorted(groups.items()):
         worst = max(found, key=lambda b: min(b["ulps"], 1e15))
         verdicts = Counter(b["verdict"] for b in found)
         referees = ", ".join(sorted({b["by"] for b in found if b["by"]}))
-        verdict, reason = TRIAGE.get((name, row, part), (", ".join(sorted(verdicts)), f"referee: {referees}"))
+        verdict, reason = TRIAGE.get((name, row, part), (", ".join(sorted(verdicts)), f"referee: {referees}" if referees else ""))
         example = f"{worst.get('ours')!r}; {worst.get('theirs')!r}"
         rows.append(
             [f"`{row}`, {part}", name, dtype, len(found), f"{min(worst['ulps'], 9.9e15):.2g}", example, verdict, reason]
@@ -306,13 +314,17 @@ def main(arguments: list[str] | None = None) -> None:
             program, dtype = program_of(options.seed, i, options.jax_every)
             print(f"# program {i} of seed {options.seed}, {dtype}\n{program}")
         return
+    if not options.quick:
+        options.command = (
+            f"python benchmarks/fuzz.py --seed {options.seed} --programs {options.programs} --jax-every {options.jax_every}"
+        )
     total = run(options)
     verdicts = Counter(verdict_of(f) for f in total["failures"])
     figures = {
         "programs": total["programs"], "steps": total["steps"], "rows": len([n for n in total["ops"] if n in OPS]),
         "compared": dict(sorted(total["compared"].items())), "disagreements": len(total["failures"]),
         "unexplained": verdicts["unexplained"], "verdicts": dict(verdicts), "refused": sum(total["refused"].values()),
-        "seed": options.seed, "seconds": round(total["seconds"], 1),
+        "seed": options.seed,
     }  # fmt: skip
     finish(options, "fuzz", _lines(total, figures, options), figures, {
         "refused": dict(total["refused"]), "histogram": dict(total["histogram"]), "ops": dict(sorted(total["ops"].items())),
