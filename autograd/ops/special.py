@@ -395,7 +395,8 @@ def _log_ratio(x: Any, y: Any) -> Any:
     tiny = float(np.finfo(numpy_dtype(ratio.dtype)).tiny)
     near = less(abs(ratio - 1.0), 0.5)
     close = log1p(where(near, (x - y) / y, 0.0))
-    apart = where(greater(ratio, tiny), where(less(ratio, 1.0 / tiny), log(ratio), log(x) - log(y)), log(x) - log(y))
+    inside = logical_and(greater(ratio, tiny), less(ratio, 1.0 / tiny))
+    apart = where(inside, log(where(inside, ratio, 1.0)), log(x) - log(y))
     return where(near, close, apart)
 
 
