@@ -241,7 +241,14 @@ def _index_add(x: Any, i: Any, axis: int, shape: Any) -> Any:
 def _put(x: Any, values: Any, index: Any) -> Any:
     places = _indices(x.shape, index)
     flat = torch.broadcast_to(values, places.shape).reshape(-1)
-    return x.reshape(-1).index_put((places.reshape(-1),), flat).reshape(x.shape)
+    return x.reshape(-1).scatter(0, places.reshape(-1), flat).reshape(x.shape)
+
+
+def _rel_entr(x: Any, y: Any) -> Any:
+    zero = (x == 0) & (y >= 0)  # where the function is 0, and x / y may be 0 / 0
+    return torch.special.xlogy(
+        x, torch.where(zero, torch.ones_like(x / y), x / torch.where(zero, torch.ones_like(y), y))
+    )
 
 
 def _tensordot(x: Any, y: Any, axes: Any) -> Any:
@@ -382,7 +389,7 @@ ROWS: dict[str, Callable] = {
     "cumprod": lambda x, axis: torch.cumprod(x if axis is not None else x.reshape(-1), axis or 0),
     "linear_scan": _linear_scan,
     # linear algebra
-    "linear": lambda x, w, b: F.linear(x, w, b) if not x.is_complex() else x @ w.to(x.dtype).T + b,
+    "linear": lambda x, w, b: F.linear(*_promoted(x, w, b)),
     "outer": lambda x, y: torch.outer(x.reshape(-1), y.reshape(-1)),
     "tensordot": lambda x, y, axes: _tensordot(*_promoted(x, y), axes),
     "conv": _conv, "conv_transpose": _conv_transpose, "conv_weight": _conv_weight,
@@ -409,8 +416,8 @@ ROWS: dict[str, Callable] = {
     "betaln": lambda x, y: torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y),
     "beta": lambda x, y: torch.exp(torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y)),
     "erfcinv": lambda x: torch.erfinv(1.0 - x),
-    "rel_entr": lambda x, y: x * torch.log(x / y),
-    "kl_div": lambda x, y: x * torch.log(x / y) - x + y,
+    "rel_entr": lambda x, y: _rel_entr(x, y),
+    "kl_div": lambda x, y: _rel_entr(x, y) - x + y,
 }  # fmt: skip
 """A function of PyTorch for each row, called as the row is: inputs, then parameters by name."""
 
