@@ -287,7 +287,7 @@ def main(argv: list[str] | None = None) -> None:
             before = time.monotonic()
             cases.append(measured(name, modules, dtype, 3 if options.quick else 8))
             cases[-1]["seconds"] = round(time.monotonic() - before, 2)
-        if options.quick and time.monotonic() - start > 38:
+        if options.quick and time.monotonic() - start > 32:
             break
     figures = verdicts(cases, exact)
     figures["strict"] = verdicts(cases, exact, strict=True)["best_or_equal"]
