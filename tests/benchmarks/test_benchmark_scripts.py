@@ -1,11 +1,14 @@
 """The benchmark scripts: their helpers, their protocol with the workers, and the shape of their last line."""
 
+import functools
 import importlib.util
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,7 +381,10 @@ def test_a_broken_rule_is_killed_an_unbroken_one_survives_and_bad_syntax_does_no
     exp = [m for m in mutation.mutants(mutation.PACKAGE) if m.row == "exp"]
     wrong = next(m for m in exp if m.kind == "drop")
     same, broken = (mutation.Mutant(**{**vars(wrong), "after": after}) for after in (wrong.before, "("))
-    verdicts = [mutation.try_mutant(mutation.PACKAGE, m, examples=2, timeout=60) for m in (wrong, same, broken)]
+    try_ = functools.partial(mutation.try_mutant, mutation.PACKAGE, examples=2, timeout=60)
+    # mutants run in forks, which a process with JAX's threads, as this may be, must not make
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        verdicts = list(pool.map(try_, (wrong, same, broken)))
     assert [v.outcome for v in verdicts] == ["check", "survived", "invalid"], [v.message for v in verdicts]
     assert verdicts[0].stage == "few" and verdicts[0].killed
     figures, lines = mutation.summarise(verdicts, ("drop", "sign"), {})
