@@ -46,9 +46,8 @@ def program(library: str, measure: str) -> tuple[Callable[[], Any], Callable[[An
 
     value = np.full(ELEMENTS, 0.5, np.float32)
     if library == "hips":
-        from autograd.core import make_vjp
-
         import autograd.numpy as anp
+        from autograd.core import make_vjp
 
         step = (lambda y, x: y + x) if measure == "chained_adds" else (lambda y, x: anp.tanh(y))
         return lambda: make_vjp(lambda x: anp.sum(_chain(step, x)), value), lambda made: made[0](np.float32(1))
