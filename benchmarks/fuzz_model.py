@@ -28,7 +28,7 @@ import numpy as np
 from autograd import ops, stop_gradient
 from autograd.backend import scalar
 from autograd.dispatch import function_of
-from autograd.ops import decomposition, inverses, special
+from autograd.ops import bessel, decomposition, inverses, special
 from autograd.table import OPS, Row
 from autograd.testing.programs import Program, Rows, gradients, inexact
 
@@ -43,7 +43,7 @@ CHANGES = {"float64": 2.0**-40, "float32": 2.0**-21}
 
 MATRICES = frozenset(name for name in (*decomposition.__all__, *inverses.__all__) if name in OPS)
 MIXING = MATRICES | {"fftn", "ifftn", "rfft", "irfft"}
-FUNCTIONS = frozenset(name for name in special.__all__ if name in OPS)
+FUNCTIONS = frozenset(name for name in (*special.__all__, *bessel.__all__) if name in OPS)
 
 
 def allowance(row: str) -> float:

@@ -31,24 +31,39 @@ def _single(x: Any) -> Any:
 
 
 def _standardize(x: Any, *, axes: tuple[int, ...], eps: float = 1e-5) -> tuple:
-    library, n, dtype = xp(x), 1.0 / max(length(x.shape, axes), 1), x.dtype
+    library, n, dtype = xp(x), max(length(x.shape, axes), 1), x.dtype
     x = _single(x)
-    m = library.sum(x, axis=axes, keepdims=True) * n
-    z = x - m
-    v = library.sum(z * z, axis=axes, keepdims=True) * n
+    m = library.sum(x, axis=axes, keepdims=True) / n
+    off = library.sum(x - m, axis=axes, keepdims=True) / n
+    z = (x - m) - off
+    m = m + off
+    v = library.sum(z * z, axis=axes, keepdims=True) / n
     z = z / library.sqrt(v + eps)
     return (library.astype(z, dtype) if "float16" in str(dtype) else z), m, v
 
 
+def _np_variance(z: Any, axes: tuple[int, ...], n: int) -> Any:
+    """The mean of the squares; for the last axis without an array of them."""
+    if axes in ((-1,), (z.ndim - 1,)):
+        return np.vecdot(z, z)[..., None] / n
+    return np.add.reduce(z * z, axis=axes, keepdims=True) / n
+
+
+_LARGE_MEAN = 4.0
+"""In standard deviations. The rounding of a large mean shifts z as a whole, so a second mean is taken off
+(Chan, Golub & LeVeque 1983); of a small one the pass over the data would gain nothing."""
+
+
 def _np_standardize(x: Any, axes: tuple[int, ...], eps: float) -> tuple:
-    n, dtype = 1.0 / max(length(x.shape, axes), 1), x.dtype
+    n, dtype = max(length(x.shape, axes), 1), x.dtype
     x = _single(x)
-    m = np.add.reduce(x, axis=axes, keepdims=True) * n
+    m = np.add.reduce(x, axis=axes, keepdims=True) / n
     z = x - m
-    if axes in ((-1,), (x.ndim - 1,)):
-        v = np.vecdot(z, z)[..., None] * n
-    else:
-        v = np.add.reduce(z * z, axis=axes, keepdims=True) * n
+    v = _np_variance(z, axes, n)
+    if np.any(np.abs(m) > _LARGE_MEAN * np.sqrt(v)):
+        off = np.add.reduce(z, axis=axes, keepdims=True) / n
+        z -= off
+        m, v = m + off, _np_variance(z, axes, n)
     z *= 1.0 / np.sqrt(v + eps)
     return (z.astype(dtype) if dtype == np.float16 else z), m, v
 

@@ -1,12 +1,12 @@
-"""Special functions: gamma, beta, error, Bessel and zeta functions, and those of entropy and probability.
+"""Special functions: gamma, beta, error and zeta functions, and those of entropy and probability (``bessel`` has Bessel's).
 
 Values come from SciPy (on the GPU from CuPy's copy of it). The array API standard has no special functions: for another
 library only those have a kernel that can be written in its elementary functions, the others raise TypeError.
 
 Derivatives are the relations of the Digital Library of Mathematical Functions (dlmf.nist.gov), quoted by equation, with
-rows on the right side, so every order exists. Where one with respect to a parameter has no closed form (the order of a
-Bessel function, the shape of an incomplete gamma or beta function, the exponent of zeta) asking for it is an error,
-never a silent zero. Poles keep their infinities.
+rows on the right side, so every order exists. Where one with respect to a parameter has no closed form (the shape of an
+incomplete gamma or beta function, the exponent of zeta) asking for it is an error, never a silent zero. Poles keep their
+infinities.
 
 ``gamma``, ``rgamma`` and ``loggamma`` take complex numbers to the first order of derivative (SciPy's polygamma does not),
 ``erfc`` and ``erfcx`` to every order.
@@ -37,7 +37,6 @@ from .elementwise import (
     logical_and,
     minimum,
     sigmoid,
-    sign,
     softplus,
     where,
 )  # fmt: skip
@@ -45,10 +44,9 @@ from .layout import astype
 from .precision import computed, real_float, result_float
 
 __all__ = [
-    "beta", "betainc", "betaln", "digamma", "entr", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma", "gammainc", "gammaincc",
-    "gammaln", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jn", "jv", "kl_div", "log_expit", "log_ndtr", "log_sigmoid",
-    "loggamma", "logit", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "rel_entr", "rgamma", "xlog1py", "xlogy", "y0", "y1",
-    "yn", "yv", "zeta",
+    "beta", "betainc", "betaln", "digamma", "entr", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma", "gammainc",
+    "gammaincc", "gammaln", "kl_div", "log_expit", "log_ndtr", "log_sigmoid", "loggamma", "logit", "multigammaln", "ndtr",
+    "ndtri", "polygamma", "psi", "rel_entr", "rgamma", "xlog1py", "xlogy", "zeta",
 ]  # fmt: skip
 
 SPECIAL = 4 * FUNCTION  # FLOPs of a rational approximation or a short series
@@ -179,14 +177,46 @@ digamma = op("digamma", computed(_digamma), same_float, lambda g, _y, x: g * pol
 psi = digamma
 
 
+_EULER_MACLAURIN = [
+    1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600, -3617 / 10670622842880000,
+    43867 / 5109094217170944000, -174611 / 802857662698291200000,
+]  # fmt: skip
+"""B₂ₖ / (2k)!, k = 1, 2, ..."""
+
+
+def _zeta(x: Any, y: Any) -> Any:
+    """SciPy's ζ; for y below 16 the Euler-Maclaurin formula (DLMF 25.11.5) after twelve terms, which are added smallest first."""
+    library, out = xp(y), _library(y).zeta(x, y)
+    near = (x > 1.0) & (x < 64.0) & (y > 0.0) & (y < 16.0)
+    if numpy_dtype(out.dtype) != np.float64 or not library.any(near):  # float32 is computed in double precision
+        return out
+    s, q = library.where(near, x, 2.0), library.where(near, y, 1.0)
+    inverse = 1.0 / (q + 12.0)
+    term = s * inverse
+    rest = 0.5 + term * _EULER_MACLAURIN[0]
+    for k, factor in enumerate(_EULER_MACLAURIN[1:], 1):
+        term = term * ((s + (2 * k - 1)) * inverse) * ((s + 2 * k) * inverse)
+        rest = rest + term * factor
+    total = (q + 12.0) ** -s * ((q + 12.0) / (s - 1.0) + rest)
+    for k in range(11, -1, -1):
+        total = total + (q + k) ** -s
+    return library.where(near, total, out)
+
+
+def _zeta_above(x: Any, y: Any) -> Any:
+    """ζ(x + 1, y) for the unrounded x + 1: the rest of the sum, r, is a factor y⁻ʳ (DLMF 25.11.43), for large y of many units."""
+    above = x + 1.0
+    return zeta(above, y) * (1.0 - (x - (above - 1.0)) * log(y))
+
+
 polygamma = op(
     "polygamma", computed(lambda n, x: _library(x).polygamma(n, x), real_float), _stretched, None, lambda g, _z, n, x: g * polygamma(n + 1, x),
     domain=(ORDERS, Domain(-2.6, 3.0, avoid=(-2.0, -1.0, 0.0), gap=0.35)), flops=2 * SPECIAL, complex=False,
     doc="The n-th derivative of ψ, for integers n ≥ 0 (DLMF 5.15).",
 )  # fmt: skip
 zeta = op(
-    "zeta", _scipy("zeta", 2, due=real_float), _stretched, _unknown("zeta", "the exponent"),
-    lambda g, _z, x, y: -(g * _number(x, g) * zeta(x + 1, y)),
+    "zeta", computed(_zeta, real_float), _stretched, _unknown("zeta", "the exponent"),
+    lambda g, _z, x, y: -(g * _number(x, g) * _zeta_above(_number(x, g), y)),
     domain=(Domain(2, 4, kind="int"), POSITIVE), flops=SPECIAL, complex=False,
     doc="Hurwitz' ζ(x, y) = Σ (k + y)⁻ˣ. ∂ζ/∂y = -x ζ(x + 1, y) (DLMF 25.11.17); none with respect to x.",
 )  # fmt: skip
@@ -277,49 +307,6 @@ erfcinv = op("erfcinv", _scipy("erfcinv", 1), same_float, lambda g, y, x: g * _q
 ndtr = op("ndtr", _scipy("ndtr", 1), same_float, lambda g, _y, x: g * gaussian(x, -0.5) * (1.0 / _ROOT_2_PI), flops=2 * FUNCTION, complex=False, doc="The normal distribution function.")  # fmt: skip
 log_ndtr = op("log_ndtr", computed(_log_ndtr), same_float, lambda g, _y, x: g * (2.0 / _ROOT_2_PI) / erfcx(x * -math.sqrt(0.5)), flops=2 * FUNCTION, complex=False, doc="The logarithm of the normal distribution function, for very negative x without underflow.")  # fmt: skip
 ndtri = op("ndtri", _scipy("ndtri", 1), same_float, lambda g, y, x: g * _quantile_slope(gaussian(y, 0.5), abs(y) * math.sqrt(0.5), 2.0 * minimum(x, 1.0 - x)) * _ROOT_2_PI, domain=UNIT, flops=SPECIAL, complex=False, doc="The normal quantile function, on (0, 1).")  # fmt: skip
-
-# ---- Bessel functions: C' = (C_{ν-1} - C_{ν+1}) / 2 for J and Y (DLMF 10.6.1), I' = (I_{ν-1} + I_{ν+1}) / 2 (DLMF 10.29.1) ----
-
-
-
-def _iv(x: Any, y: Any) -> Any:
-    """SciPy's I; it is NaN where y is subnormal, and there 0 for orders above 1."""
-    library, out = xp(y), _library(y).iv(x, y)
-    vanishing = library.isnan(out) & (abs(y) < 1e-300) & (x > 1)
-    return library.where(vanishing, 0.0, out) if library.any(vanishing) else out
-
-
-def _second(i0_: Any, i1_: Any, x: Any, i: Callable, end: float) -> Any:
-    """I₂ of x, by I₀ - 2 I₁/x (DLMF 10.29.1) from 2 to ``end``, where SciPy's ``i`` of order 2 is less accurate."""
-    large = logical_and(greater(abs(x), 2.0), less(abs(x), end))
-    return where(large, i0_ - i1_ / where(large, 0.5 * x, 1.0), i(2, where(large, 0.0, x)))
-
-
-def _i1_rule(g: Any, y: Any, x: Any) -> Any:
-    zeroth, end = i0(x), 700.0 if numpy_dtype(x.dtype) == np.float64 else 85.0  # there I₀ is still finite
-    return g * (0.5 * (zeroth + _second(zeroth, y, x, iv, end)))
-
-
-def _i1e_rule(g: Any, y: Any, x: Any) -> Any:
-    zeroth = i0e(x)
-    return g * (0.5 * (zeroth + _second(zeroth, y, x, ive, math.inf)) - sign(x) * y)
-
-
-_ORDER = "the order (its first argument)"
-_ORDER_AND_REAL, _ORDER_AND_POSITIVE = (ORDERS, Domain()), (ORDERS, POSITIVE)
-j0 = op("j0", _scipy("j0", 1), same_float, lambda g, _y, x: -(g * j1(x)), flops=SPECIAL, complex=False, doc="The Bessel function J₀. J₀' = -J₁ (DLMF 10.6.3).")  # fmt: skip
-j1 = op("j1", _scipy("j1", 1), same_float, lambda g, _y, x: g * (0.5 * (j0(x) - jv(2, x))), flops=SPECIAL, complex=False, doc="The Bessel function J₁ (DLMF 10.6.1).")  # fmt: skip
-y0 = op("y0", _scipy("y0", 1), same_float, lambda g, _y, x: -(g * y1(x)), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₀. Y₀' = -Y₁ (DLMF 10.6.3).")  # fmt: skip
-y1 = op("y1", _scipy("y1", 1), same_float, lambda g, _y, x: g * (0.5 * (y0(x) - yv(2, x))), domain=POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y₁ (DLMF 10.6.1).")  # fmt: skip
-i0 = op("i0", _scipy("i0", 1), same_float, lambda g, _y, x: g * i1(x), flops=SPECIAL, complex=False, doc="The modified Bessel function I₀. I₀' = I₁ (DLMF 10.29.3).")  # fmt: skip
-i1 = op("i1", _scipy("i1", 1), same_float, _i1_rule, flops=SPECIAL, complex=False, doc="The modified Bessel function I₁ (DLMF 10.29.1).")  # fmt: skip
-i0e = op("i0e", _scipy("i0e", 1), same_float, lambda g, y, x: g * (i1e(x) - sign(x) * y), domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₀(x) (DLMF 10.29.3); the derivative of |x| at 0 counts as 0.")  # fmt: skip
-i1e = op("i1e", _scipy("i1e", 1), same_float, _i1e_rule, domain=Domain(avoid=(0.0,)), flops=SPECIAL, complex=False, doc="e^{-|x|} I₁(x) (DLMF 10.29.1).")  # fmt: skip
-jv = op("jv", _scipy("jv", 2, due=real_float), _stretched, _unknown("jv", _ORDER), lambda g, _z, x, y: g * (0.5 * (jv(x - 1, y) - jv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The Bessel function J of order x at y (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
-yv = op("yv", _scipy("yv", 2, due=real_float), _stretched, _unknown("yv", _ORDER), lambda g, _z, x, y: g * (0.5 * (yv(x - 1, y) - yv(x + 1, y))), domain=_ORDER_AND_POSITIVE, flops=SPECIAL, complex=False, doc="The Bessel function Y of order x at y > 0 (DLMF 10.6.1); no derivative with respect to the order.")  # fmt: skip
-iv = op("iv", computed(_iv, real_float), _stretched, _unknown("iv", _ORDER), lambda g, _z, x, y: g * (0.5 * (iv(x - 1, y) + iv(x + 1, y))), domain=_ORDER_AND_REAL, flops=SPECIAL, complex=False, doc="The modified Bessel function I of order x at y (DLMF 10.29.1); no derivative with respect to the order.")  # fmt: skip
-ive = op("ive", _scipy("ive", 2, due=real_float), _stretched, _unknown("ive", _ORDER), lambda g, z, x, y: g * (0.5 * (ive(x - 1, y) + ive(x + 1, y)) - sign(y) * z), domain=(ORDERS, Domain(avoid=(0.0,))), flops=SPECIAL, complex=False, doc="e^{-|y|} times the modified Bessel function I of order x at y (DLMF 10.29.1).")  # fmt: skip
-jn, yn = jv, yv
 
 # ---- logistic functions ----
 

@@ -5,7 +5,7 @@ Matrices are drawn well inside the set where a row is differentiable: far from s
 
 import numpy as np
 
-from ..ops import conj, more, special
+from ..ops import bessel, conj, more, special
 from ..table import OPS, Row
 from .calls import UNIQUE, _elementwise, exempt, strategy
 from .strategies import Draw, Shape, arrays, axis, broadcasting, generator, shapes, st
@@ -127,7 +127,7 @@ def _real_transform(draw: Draw, row: Row) -> tuple[tuple, dict]:
 
 # ---- special functions and the rest ----
 
-SPECIAL = [name for name in special.__all__ if name in OPS]
+SPECIAL = [name for name in (*special.__all__, *bessel.__all__) if name in OPS]
 strategy(*SPECIAL, *(name for name in more.__all__ if name in OPS))(_elementwise)
 
 exempt(

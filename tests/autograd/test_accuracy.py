@@ -4,6 +4,8 @@
 true values were computed by mpmath at 60 digits.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -102,3 +104,31 @@ def test_variance_beside_a_large_mean():
     x = np.array([1.0, 2.0, 4.0]) * 1e-3 + 2e4
     centred = (x - 2e4) - (x - 2e4).mean()
     np.testing.assert_allclose(grad(ops.var)(x), centred * (2 / 3), rtol=1e-12)
+
+
+@pytest.mark.parametrize("library", ["numpy", "array_api_strict"])
+def test_standardize_beside_a_large_mean(library):
+    """The rounding of the mean would shift every element by 1e-16 · 1e6 / 1e-3."""
+    xp = pytest.importorskip(library)
+    x = 1e6 + 1e-3 * np.random.default_rng(0).normal(size=(3, 50))
+    exact = [[Fraction(v) for v in row.tolist()] for row in x]
+    centred = [[v - sum(row) / len(row) for v in row] for row in exact]
+    true = np.array([[float(v) / float(sum(u * u for u in row) / len(row)) ** 0.5 for v in row] for row in centred])
+    z, _, v = ops.standardize(xp.asarray(x), axes=(1,), eps=0.0)
+    np.testing.assert_allclose(np.asarray(z), true, rtol=1e-14)
+    np.testing.assert_allclose(
+        np.asarray(v)[:, 0], [float(sum(u * u for u in row) / len(row)) for row in centred], rtol=1e-14
+    )
+
+
+@pytest.mark.parametrize(
+    ("f", "true"),
+    [
+        (lambda: ops.i0e(np.array([-7.06632667e-14])), 0.9999999999999293),
+        (lambda: ops.i1e(np.array([7.97859375])), 0.13430286047582275),
+        (lambda: ops.zeta(20.0, np.array([9.0])), 9.4068681157951270e-20),
+        (lambda: slope(lambda y: ops.zeta(np.float64(1.01), y), 1e5), -8.9125543896606075e-6),
+    ],
+)
+def test_bessel_and_zeta_to_the_last_bits(f, true):
+    assert f() == pytest.approx(true, rel=4e-16, abs=0.0)
