@@ -294,7 +294,7 @@ def _linear_scan(draw: Draw, row: Row) -> tuple[tuple, dict]:
 
 @strategy("matmul")
 def _matmul(draw: Draw, row: Row) -> tuple[tuple, dict]:
-    m, k, n = (draw(st.sampled_from([2, 3, 1, 2, 0])) for _ in range(3))
+    m, k, n = (draw(st.sampled_from([2, 3, 1, 2, 3, 2, 1, 3, 2, 0])) for _ in range(3))
     left, right = (shape[-2:] for shape in draw(broadcasting(2)))
     kind = draw(
         st.sampled_from(["batches", "matrices", "vector right", "vector left", "batch left", "batch right", "vectors"])

@@ -35,6 +35,10 @@ def slope(f, *inputs, argnum=0):
         (ops.log_ndtr, 24.358916020249247, 5.6901050787995839e-130),
         (ops.gelu, -12.445873260498047, -1.1404722985657052e-33),
         (lambda x: ops.gelu(x, **TANH), -5.2, -4.0903613483842795e-7),
+        (ops.erfinv, 1 - 2.0**-44, 1627387867482.2256),
+        (ops.erfcinv, 1e-200, -2.3366534180508822e198),
+        (ops.erfcinv, 1e-12, -97321105893.548878),
+        (ops.ndtri, 1e-250, 2.9560330787337945e248),
         (ops.rgamma, 1e-310, 1.0),
         (ops.i1, 1e-310, 0.5),
         (ops.sinc, 137907.5625, 1.4146619827707498e-6),
@@ -76,6 +80,9 @@ def test_slopes_of_two_variables():
     assert slope(ops.betaln, 1e-10, 1e5, argnum=1) == pytest.approx(-1.0000050000166662e-15, rel=1e-9)
     assert slope(ops.kl_div, 0.6, 0.6000006) == pytest.approx(-9.9999950002908901e-7, rel=1e-12)
     assert slope(ops.kl_div, 0.6, 0.6000006, argnum=1) == pytest.approx(9.9999900002975564e-7, rel=1e-12)
+    assert slope(ops.betaln, 1.0, 2e-5) == pytest.approx(-3.2898200522861687e-5, rel=1e-9)
+    assert slope(ops.betaln, 2e-5, 1.0, argnum=1) == pytest.approx(-3.2898200522861687e-5, rel=1e-9)
+    assert slope(ops.beta, 0.5, 1e-5) == pytest.approx(-4.9347864675655428, rel=1e-9)
     x, y = np.float32(9.289496772911924e-19), np.float32(2.7395902456003536e28)  # their quotient underflows
     assert slope(ops.rel_entr, x, y) == pytest.approx(-106.00042335186267, rel=1e-6)
     np.testing.assert_allclose(
@@ -126,9 +133,15 @@ def test_standardize_beside_a_large_mean(library):
     [
         (lambda: ops.i0e(np.array([-7.06632667e-14])), 0.9999999999999293),
         (lambda: ops.i1e(np.array([7.97859375])), 0.13430286047582275),
+        (lambda: slope(ops.i1, 15.1), 350163.30746952146),
         (lambda: ops.zeta(20.0, np.array([9.0])), 9.4068681157951270e-20),
         (lambda: slope(lambda y: ops.zeta(np.float64(1.01), y), 1e5), -8.9125543896606075e-6),
     ],
 )
 def test_bessel_and_zeta_to_the_last_bits(f, true):
     assert f() == pytest.approx(true, rel=4e-16, abs=0.0)
+
+
+def test_slope_of_a_damped_bessel_function():
+    """Half the sum of I₀ and I₂ less I₁: SciPy's I₂ alone is off by ten units here."""
+    assert slope(ops.i1e, 4.4) == pytest.approx(-0.015077909712683883, rel=1e-15, abs=0.0)

@@ -1,0 +1,46 @@
+"""What derivatives are by convention where there is none: at ties, corners, zeros, and of arrays without elements.
+
+Drawn calls never land there, as differences say nothing there; so each convention is written down here.
+"""
+
+import numpy as np
+import pytest
+
+from autograd import grad, ops
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "slopes"),
+    [
+        (ops.relu, [-1.0, 0.0, 2.0], [0.0, 0.0, 1.0]),
+        (lambda x: ops.leaky_relu(x, 0.1), [-1.0, 0.0, 2.0], [0.1, 0.1, 1.0]),
+        (lambda x: ops.elu(x, 0.5), [0.0, 2.0], [0.5, 1.0]),
+        (lambda x: ops.clip(x, -1.0, 2.0), [-1.5, -1.0, 0.0, 2.0, 2.5], [0.0, 1.0, 1.0, 1.0, 0.0]),
+        (ops.abs, [-1.0, 0.0, 2.0], [-1.0, 0.0, 1.0]),
+        (ops.max, [1.0, 3.0, 3.0, 2.0], [0.0, 0.5, 0.5, 0.0]),
+        (ops.min, [3.0, 1.0, 1.0, 1.0], [0.0, 1 / 3, 1 / 3, 1 / 3]),
+        (lambda x: ops.maximum(x, 1.0), [0.0, 1.0, 2.0], [0.0, 0.5, 1.0]),
+        (lambda x: ops.minimum(1.0, x), [0.0, 1.0, 2.0], [1.0, 0.5, 0.0]),
+        (ops.std, [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]),
+        (ops.var, [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]),
+        (ops.norm, [0.0, 0.0], [0.0, 0.0]),
+        (ops.prod, [0.0, 2.0, 3.0], [6.0, 0.0, 0.0]),
+        (ops.prod, [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]),
+        (lambda x: ops.astype(x, "int64") * x, [1.5, -2.5], [1.0, -2.0]),
+    ],
+)
+def test_slopes_where_there_is_a_corner(f, x, slopes):
+    np.testing.assert_allclose(grad(lambda x: ops.sum(f(x)))(np.array(x)), slopes, rtol=1e-15)
+
+
+def test_matmul_of_a_batch_and_a_vector():
+    """The sum over the batch is the engine's; the rule's part is the outer product."""
+    rng = np.random.default_rng(0)
+    a, v, g = rng.normal(size=(2, 3, 4)), rng.normal(size=4), rng.normal(size=(2, 3))
+    da, dv = grad(lambda a, v: ops.sum(ops.matmul(a, v) * g), (0, 1))(a, v)
+    np.testing.assert_allclose(da, g[..., None] * v, rtol=1e-14)
+    np.testing.assert_allclose(dv, np.einsum("bij,bi->j", a, g), rtol=1e-14)
+    b, w, h = rng.normal(size=(2, 4, 3)), rng.normal(size=4), rng.normal(size=(2, 3))
+    dw, db = grad(lambda w, b: ops.sum(ops.matmul(w, b) * h), (0, 1))(w, b)
+    np.testing.assert_allclose(dw, np.einsum("bij,bj->i", b, h), rtol=1e-14)
+    np.testing.assert_allclose(db, w[:, None] * h[:, None, :], rtol=1e-14)
