@@ -1,0 +1,190 @@
+"""Callbacks: what looks on during training, and may stop it or lower the learning rate.
+
+A callback is told at five moments, each time with the trainer; what it must remember it keeps in ``state``, a dict of
+numbers, which is saved and loaded with the trainer. Loggers (``loggers``) are callbacks too.
+"""
+
+import copy
+import math
+from typing import Any
+
+from ..gradients import global_norm
+
+
+class Callback:
+    """Does nothing at any moment; subclasses override what they need.
+
+    Attributes:
+        state: what it remembers; saved and loaded with the trainer.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Any) -> None:
+        """``fit`` begins, at ``trainer.epoch``, ``trainer.batch`` and ``trainer.step``: all 0, or where a checkpoint was."""
+
+    def on_gradients(self, trainer: Any) -> None:
+        """The gradients of a step are there, unscaled, and the parameters not yet changed."""
+
+    def on_step_end(self, trainer: Any) -> None:
+        """A step was made; ``trainer.last`` has its loss and gradient norm."""
+
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
+        """An epoch and its validation are over; ``row`` has what they gave, and may be added to."""
+
+    def on_log(self, trainer: Any, row: dict[str, Any]) -> None:
+        """A row for the logs: of an epoch, or of a step."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """``fit`` ends, also by an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(self.state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = copy.deepcopy(state)
+
+
+def monitored(row: dict[str, Any], name: str, who: str) -> float:
+    """A value of an epoch's row by name."""
+    if name not in row:
+        there = ", ".join(key for key, value in row.items() if isinstance(value, float))
+        hint = "; give fit validation data" if name.startswith("val_") else ""
+        raise KeyError(f"{who}: the epoch has no {name!r}; it has {there}{hint}")
+    return float(row[name])
+
+
+class EarlyStopping(Callback):
+    """Stop when a value no longer improves, or when the training loss leaves the validation loss behind.
+
+    Args:
+        monitor: the value of an epoch to watch.
+        patience: epochs without an improvement after which training stops.
+        min_delta: an improvement is a change by more than this.
+        mode: "min" or "max": which way is better.
+        track_overfitting: whether to watch the gap ``train_loss - val_loss`` too.
+        gap_threshold: an epoch overfits if its gap is below ``-gap_threshold``.
+        overfitting_patience: overfitting epochs in a row after which training stops.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 1e-4,
+        mode: str = "min",
+        *,
+        track_overfitting: bool = False,
+        gap_threshold: float = 0.5,
+        overfitting_patience: int = 3,
+    ):
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f'EarlyStopping: mode must be "min" or "max", not {mode!r}')
+        if patience < 1 or overfitting_patience < 1:
+            raise ValueError("EarlyStopping: patience counts epochs and must be at least 1")
+        self.monitor, self.patience, self.min_delta, self.sign = monitor, patience, min_delta, 1 if mode == "min" else -1
+        self.track, self.gap_threshold, self.overfitting_patience = track_overfitting, gap_threshold, overfitting_patience
+        self.state = {"best": math.inf, "waited": 0, "overfitted": 0}
+
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
+        value, state = self.sign * monitored(row, self.monitor, "EarlyStopping"), self.state
+        if value < state["best"] - self.min_delta:
+            state["best"], state["waited"] = value, 0
+        else:
+            state["waited"] += 1
+        if state["waited"] >= self.patience:
+            best = self.sign * state["best"]
+            trainer.stop(f"{self.monitor} has not improved on {best:.6g} for {self.patience} epochs")
+        if self.track:
+            gap = row["gap"] = row["train_loss"] - monitored(row, "val_loss", "EarlyStopping(track_overfitting=True)")
+            state["overfitted"] = state["overfitted"] + 1 if gap < -self.gap_threshold else 0
+            if state["overfitted"] >= self.overfitting_patience:
+                trainer.stop(
+                    f"overfitting: train_loss - val_loss is {gap:.4g}, below -{self.gap_threshold:g} for "
+                    f"{self.overfitting_patience} epochs"
+                )
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiply every learning rate by ``factor`` when a value has not improved for more than ``patience`` epochs.
+
+    As PyTorch's of that name: an improvement is by more than ``threshold`` of the best value (relative), and after a reduction
+    the count starts anew.
+
+    Args:
+        min_lr: no rate falls below it.
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.5,
+        patience: int = 2,
+        min_lr: float = 1e-7,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        threshold: float = 1e-4,
+    ):
+        super().__init__()
+        if not 0 < factor < 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must be between 0 and 1, not {factor!r}")
+        if mode not in ("min", "max"):
+            raise ValueError(f'ReduceLROnPlateau: mode must be "min" or "max", not {mode!r}')
+        self.factor, self.patience, self.min_lr, self.monitor = factor, patience, min_lr, monitor
+        self.mode, self.threshold = mode, threshold
+        self.state = {"best": math.inf if mode == "min" else -math.inf, "waited": 0}
+
+    def on_fit_start(self, trainer: Any) -> None:
+        if trainer.schedule is not None or any("step" in place for place in trainer.rates()):
+            raise ValueError("ReduceLROnPlateau lowers a constant learning rate, but this one follows a schedule; use one of them")
+
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
+        value, state = monitored(row, self.monitor, "ReduceLROnPlateau"), self.state
+        if self.mode == "min":
+            better = value < state["best"] * (1.0 - self.threshold)
+        else:
+            better = value > state["best"] * (1.0 + self.threshold)
+        state["best"], state["waited"] = (value, 0) if better else (state["best"], state["waited"] + 1)
+        if state["waited"] > self.patience:
+            state["waited"] = 0
+            for place in trainer.rates():
+                place["lr"] = max(place["lr"] * self.factor, min(self.min_lr, place["lr"]))
+
+
+class Statistics(Callback):
+    """Logs, every ``every`` steps, for each parameter: the norm of its gradient, its norm, and the share of zeros in the gradient.
+
+    Rows have ``grad_norm/NAME``, ``weight_norm/NAME`` and ``grad_zeros/NAME``, and ``update_ratio/NAME``, the norm of
+    the step's change of the parameter divided by its norm before.
+    """
+
+    def __init__(self, every: int = 100):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"Statistics: every counts steps and must be at least 1, not {every!r}")
+        self.every = every
+        self._before: dict[str, Any] = {}
+        self._row: dict[str, float] = {}
+
+    def on_gradients(self, trainer: Any) -> None:
+        self._before, self._row = {}, {}
+        if (trainer.step + 1) % self.every:
+            return
+        for name, parameter in trainer.model.named_parameters():
+            if parameter.grad is not None:
+                grad, raw = parameter.grad, parameter.raw
+                self._before[name] = raw + 0  # a copy, in any library
+                self._row[f"grad_norm/{name}"] = global_norm([grad])
+                self._row[f"weight_norm/{name}"] = global_norm([raw])
+                self._row[f"grad_zeros/{name}"] = 1.0 - float((grad != 0).sum()) / max(parameter.size, 1)
+
+    def on_step_end(self, trainer: Any) -> None:
+        if not self._before:
+            return
+        for name, parameter in trainer.model.named_parameters():
+            if name in self._before:
+                norm = self._row[f"weight_norm/{name}"]
+                self._row[f"update_ratio/{name}"] = global_norm([parameter.raw - self._before[name]]) / norm if norm else 0.0
+        trainer.log(self._row)
+        self._before = {}
