@@ -8,6 +8,7 @@ import copy
 import math
 from typing import Any
 
+from .. import backend
 from ..gradients import global_norm
 
 
@@ -164,27 +165,24 @@ class Statistics(Callback):
         if every < 1:
             raise ValueError(f"Statistics: every counts steps and must be at least 1, not {every!r}")
         self.every = every
-        self._before: dict[str, Any] = {}
+        self._before: list[tuple[str, Any, Any]] = []
         self._row: dict[str, float] = {}
 
     def on_gradients(self, trainer: Any) -> None:
-        self._before, self._row = {}, {}
+        self._before, self._row = [], {}
         if (trainer.step + 1) % self.every:
             return
-        for name, parameter in trainer.model.named_parameters():
-            if parameter.grad is not None:
-                grad, raw = parameter.grad, parameter.raw
-                self._before[name] = raw + 0  # a copy, in any library
-                self._row[f"grad_norm/{name}"] = global_norm([grad])
-                self._row[f"weight_norm/{name}"] = global_norm([raw])
-                self._row[f"grad_zeros/{name}"] = 1.0 - float((grad != 0).sum()) / max(parameter.size, 1)
+        for name, parameter, grad in trainer.named_gradients():
+            raw = parameter.raw
+            self._before.append((name, parameter, raw + 0))  # a copy, in any library
+            self._row[f"grad_norm/{name}"] = global_norm([grad])
+            self._row[f"weight_norm/{name}"] = global_norm([raw])
+            self._row[f"grad_zeros/{name}"] = 1.0 - float(backend.xp(grad).count_nonzero(grad)) / max(parameter.size, 1)
 
     def on_step_end(self, trainer: Any) -> None:
-        if not self._before:
-            return
-        for name, parameter in trainer.model.named_parameters():
-            if name in self._before:
-                norm = self._row[f"weight_norm/{name}"]
-                self._row[f"update_ratio/{name}"] = global_norm([parameter.raw - self._before[name]]) / norm if norm else 0.0
-        trainer.log(self._row)
-        self._before = {}
+        for name, parameter, before in self._before:
+            norm = self._row[f"weight_norm/{name}"]
+            self._row[f"update_ratio/{name}"] = global_norm([parameter.raw - before]) / norm if norm else 0.0
+        if self._row:
+            trainer.log(self._row)
+        self._before, self._row = [], {}
