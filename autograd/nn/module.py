@@ -247,7 +247,7 @@ class Module:
         outputs = []
         with self.evaluating(), no_grad():
             for first in range(0, max(count, 1), size):
-                output = self(*(DiffTensor(x[first : first + size], copy=False) for x in raws))
+                output = self(*(DiffTensor(x[first : first + size, ...], copy=False) for x in raws))
                 outputs.append(optree.tree_map(lambda leaf: leaf.raw if isinstance(leaf, DiffTensor) else leaf, output))
         return optree.tree_map(lambda *parts: backend.xp(parts[0]).concat(parts, axis=0), *outputs)
 

@@ -232,7 +232,7 @@ class Trainer:
         value, count = float(loss), _count(target)
         if not math.isfinite(value):
             if self.nonfinite == "error":
-                raise NonFiniteError(f"the loss of {self._where()} is {value:g}; {self._advice()}")
+                raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
             return count, value  # without backward; _step leaves the whole step out
         weight = count / (window[0][0] if window else count)
         (loss if weight == 1.0 else loss * weight).backward()
@@ -270,11 +270,11 @@ class Trainer:
         try:
             updates = self.before.transformed(self.gradients)
         except FloatingPointError:
-            raise NonFiniteError(f"a gradient of {self._where()} is not finite; {self._advice()}") from None
+            raise NonFiniteError(f"a gradient of {self._where(self.batch)} is not finite; {self._advice()}") from None
         skipped = all(u is None for u in updates)
         self.skipped = self.skipped + 1 if skipped else 0
         if self.skipped >= MOST_SKIPPED:
-            raise NonFiniteError(f"{self.skipped} steps in a row had gradients that are not finite, up to {self._where()}; {self._advice()}")
+            raise NonFiniteError(f"{self.skipped} steps in a row had gradients that are not finite, up to {self._where(self.batch)}; {self._advice()}")
         if not skipped:
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(self.step)
@@ -420,8 +420,8 @@ class Trainer:
 
     # ---- messages and interruption ----
 
-    def _where(self) -> str:
-        return f"batch {self.batch} of epoch {self.epoch + 1} (step {self.step})"
+    def _where(self, batch: int) -> str:
+        return f"batch {batch} of epoch {self.epoch + 1} (step {self.step + 1})"
 
     def _advice(self) -> str:
         rates = sorted({place["lr"] for place in self.rates()})
