@@ -1,18 +1,434 @@
-"""One checkpoint, one file: arrays as safetensors tensors, structure as JSON in the header, a checksum over both."""
+"""One checkpoint, one file: arrays as safetensors tensors, everything else as JSON in the header, a checksum over both.
 
+A file is written beside its place, flushed to the disk and renamed: at any time, whatever is killed, the name stands for the
+old file or the new one. Nothing in a file is ever run: there is no pickle, and ``torch.save`` files are refused. Any program
+that reads safetensors can read the arrays, under the names of their places in the state: ``model.0.weight``.
+
+The header's ``__metadata__`` holds ``format``; ``structure``, the state as JSON with ``{"$array": name}`` for an array;
+``about``, a few facts that ``folder`` reads without the arrays; ``arrays``, the SHA-256 of the arrays with their names, dtypes
+and shapes; and ``sha256``, that of the four texts before. In ``structure`` an object whose first key starts with ``$`` is what
+JSON has no word for: see ``_encode``.
+
+    >>> import tempfile, numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
+    >>> save_state(path, {"model": {"w": np.ones(3, np.float32)}, "best": float("inf"), "shape": (2, 3)})
+    >>> load_state(path)
+    {'model': {'w': array([1., 1., 1.], dtype=float32)}, 'best': inf, 'shape': (2, 3)}
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .. import backend
+from ..tensor import DiffTensor
+
+FORMAT = "hammer checkpoint 1"
+SUFFIX = ".safetensors"
+DEPTH = 100
+"""Levels of nesting that a state may have."""
+
+_STORED = {
+    "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "uint8": "U8", "uint16": "U16",
+    "uint32": "U32", "uint64": "U64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
+}  # fmt: skip
+"""Dtypes that every safetensors library stores as they are. Other arrays are stored as views, with a note of their dtype."""
+_DTYPES = {stored: name for name, stored in _STORED.items()}
+
+_TEXTS = ("format", "about", "structure", "arrays")
+"""The entries of the header that its checksum covers."""
+
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written; one line names the file and the reason."""
+    """A checkpoint that cannot be written or read; one line names the file and the reason. Nothing was overwritten."""
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state to one file, as a whole or not at all."""
-    raise CheckpointError(f"{path}: cannot be written yet")
+class DamagedCheckpoint(CheckpointError):
+    """A file that is truncated, altered, or no checkpoint at all."""
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote."""
-    raise CheckpointError(f"{path}: cannot be read yet")
+def save_state(path: Path | str, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+    """Write a state to one file, as a whole or not at all.
+
+    Args:
+        path: a name that ends with ``.safetensors``, in a folder that is there. A file of that name is replaced.
+        state: nested dicts, lists and tuples of None, booleans, integers of any size, floats (NaN and infinities too),
+            strings, and arrays or tensors of any supported library (stored from the host).
+        about: facts to be read without the arrays, by ``read_about``: a dict of the same values without arrays.
+
+    Raises:
+        CheckpointError: a value that cannot be stored (the message has its path), a missing library, or the disk's refusal.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path}: the name of a checkpoint ends with {SUFFIX}")
+    arrays: dict[str, np.ndarray] = {}
+    facts: dict[str, np.ndarray] = {}
+    header = {
+        "format": FORMAT,
+        "about": _json(_encode(dict(about or {}), (), facts, str(path))),
+        "structure": _json(_encode(dict(state), (), arrays, str(path))),
+    }
+    if facts:
+        raise CheckpointError(f"{path}: about[{min(facts)!r}] is an array; arrays belong into the state")
+    header["arrays"] = _arrays_digest(
+        (name, _STORED[a.dtype.name], a.shape, _bytes_of(a)) for name, a in arrays.items()
+    )
+    header["sha256"] = _header_digest(header)
+    _write(path, arrays, header)
+
+
+def load_state(path: Path | str) -> dict[str, Any]:
+    """The state in a file of ``save_state``, after checking all of it. Arrays are NumPy's, with the dtypes and shapes saved.
+
+    Raises:
+        DamagedCheckpoint: the file is truncated, altered, or something else; the message says what, and what to do.
+        CheckpointError: it cannot be read, or a library is missing.
+    """
+    path = Path(path)
+    data = _contents(path)
+    header = _header(path, io.BytesIO(data).read, len(data))
+    tensors = _tensors(path, data)
+    del data
+    if header["arrays"] != _arrays_digest((name, t["dtype"], t["shape"], t["data"]) for name, t in tensors.items()):
+        raise DamagedCheckpoint(f"{path}: its arrays were altered after it was saved: their checksum does not fit")
+    try:
+        state = _decode(json.loads(header["structure"]), tensors, path)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise DamagedCheckpoint(
+            f"{path}: its structure makes no sense ({type(error).__name__}: {_line(error)})"
+        ) from None
+    if not isinstance(state, dict):
+        raise DamagedCheckpoint(f"{path}: holds a {type(state).__name__}, not a state")
+    return state
+
+
+def read_about(path: Path | str) -> dict[str, Any]:
+    """The facts given to ``save_state``. Reads the header only, and checks that the file is as long as the header says.
+
+    Raises:
+        DamagedCheckpoint, CheckpointError: as ``load_state``, as far as the header shows it.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _header(path, file.read, size)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return _decode(json.loads(header["about"]), {}, path)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{path}: its header makes no sense ({_line(error)})") from None
+
+
+# ---- structure ----
+
+
+def _encode(value: Any, where: tuple, arrays: dict[str, np.ndarray], path: str) -> Any:
+    """``value`` as JSON; its arrays go into ``arrays``, under names made of their places."""
+    kind = type(value)
+    if kind in (bool, str, type(None)):
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**63 else {"$int": hex(value)}
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": struct.pack(">d", value).hex()}
+    if len(where) >= DEPTH:
+        raise CheckpointError(
+            f"{path}: {_place(where[:3])}… is nested more than {DEPTH} levels deep; does it hold itself?"
+        )
+    if isinstance(value, dict):
+        items = [(key, _encode(v, (*where, key), arrays, path)) for key, v in value.items()]
+        if all(type(key) is str and not key.startswith("$") for key in value):
+            return dict(items)
+        return {"$dict": [[_key(key, where, path), v] for key, v in items]}
+    if kind is list or kind is tuple:
+        items = [_encode(v, (*where, i), arrays, path) for i, v in enumerate(value)]
+        return items if kind is list else {"$tuple": items}
+    if isinstance(value, DiffTensor) or backend.is_array(value):
+        return _encode_array(value, where, arrays, path)
+    raise CheckpointError(
+        f"{path}: {_place(where)} is a {kind.__module__}.{kind.__qualname__}; a state holds dicts, lists, tuples, numbers, "
+        "strings, None and arrays"
+    )
+
+
+def _key(key: Any, where: tuple, path: str) -> Any:
+    """A dict's key as JSON."""
+    if type(key) is tuple:
+        return {"$tuple": [_key(part, where, path) for part in key]}
+    if type(key) not in (str, int, float, bool, type(None)):
+        raise CheckpointError(
+            f"{path}: {_place(where)} has the key {key!r:.60}, a {type(key).__name__}; keys are strings, numbers, None or tuples of them"
+        )
+    return _encode(key, where, {}, path)
+
+
+def _encode_array(value: Any, where: tuple, arrays: dict[str, np.ndarray], path: str) -> dict[str, Any]:
+    raw = value.raw if isinstance(value, DiffTensor) else value
+    if raw is None:
+        raise CheckpointError(f"{path}: {_place(where)} is a symbolic tensor: it has no value to save")
+    if isinstance(raw, np.ma.MaskedArray):
+        raise CheckpointError(f"{path}: {_place(where)} is a masked array; save its data and its mask")
+    array = np.asarray(backend.to_device(raw, "cpu"), order="C")
+    note: dict[str, Any] = {"$array": _name(where, arrays)}
+    if isinstance(raw, np.generic):
+        note["scalar"] = True
+    if array.dtype.name not in _STORED or not array.dtype.isnative:
+        note["dtype"] = _dtype_name(array.dtype)
+        _refuse_objects(array.dtype, f"{path}: {_place(where)}")
+        parts = (
+            {"complex64": np.float32, "complex128": np.float64}.get(array.dtype.name) if array.dtype.isnative else None
+        )
+        flat = array.reshape(array.shape if array.ndim else (1,))
+        as_parts = (
+            flat[..., None].view(parts or np.uint8) if array.size else np.empty((*flat.shape, 0), parts or np.uint8)
+        )
+        array = as_parts.reshape((*array.shape, as_parts.shape[-1]))
+        note["shape"] = list(flat.shape if np.ndim(raw) else ())
+    arrays[note["$array"]] = array
+    return note
+
+
+def _decode(value: Any, tensors: Mapping[str, Mapping[str, Any]], path: Path) -> Any:
+    if isinstance(value, list):
+        return [_decode(v, tensors, path) for v in value]
+    if not isinstance(value, dict):
+        return value
+    tag = next(iter(value), "")
+    if not tag.startswith("$"):
+        return {key: _decode(v, tensors, path) for key, v in value.items()}
+    content = value[tag]
+    if tag == "$array":
+        return _decode_array(value, tensors[content], path)
+    if tag == "$tuple":
+        return tuple(_decode(v, tensors, path) for v in content)
+    if tag == "$dict":
+        return {_decode(key, {}, path): _decode(v, tensors, path) for key, v in content}
+    if tag == "$int":
+        return int(content, 16)
+    if tag == "$float":
+        return struct.unpack(">d", bytes.fromhex(content))[0]
+    raise ValueError(f"the tag {tag!r} is not known")
+
+
+def _decode_array(note: Mapping[str, Any], tensor: Mapping[str, Any], path: Path) -> Any:
+    name = _DTYPES.get(tensor["dtype"])
+    if name is None:
+        raise ValueError(f"the stored dtype {tensor['dtype']} is not known")
+    array = np.frombuffer(tensor["data"], _dtype(name, path)).reshape(tensor["shape"])
+    if "dtype" in note:
+        dtype = _dtype(note["dtype"], path)
+        _refuse_objects(dtype, str(path))
+        array = array.reshape(-1).view(dtype).reshape(note["shape"]) if array.size else np.empty(note["shape"], dtype)
+    return array[()] if note.get("scalar") else array
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    """A name that makes the dtype again, here and on other machines."""
+    return dtype.name if dtype.type.__module__.startswith("ml_dtypes") else dtype.str
+
+
+def _dtype(name: str, path: Path) -> np.dtype:
+    with contextlib.suppress(TypeError):
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise CheckpointError(f"{path}: holds {name} arrays; to read them: pip install ml_dtypes") from None
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+def _refuse_objects(dtype: np.dtype, what: str) -> None:
+    if dtype.hasobject or dtype.fields or dtype.subdtype or not dtype.itemsize:
+        raise CheckpointError(f"{what} is an array of {dtype}; arrays of numbers, times and strings can be saved")
+
+
+def _name(where: tuple, taken: Mapping[str, Any]) -> str:
+    """The name of the array at a place: its keys, joined by dots, and a number where that name is taken."""
+    name = ".".join(map(str, where)).encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no UTF-8
+    tries = (name, *(f"{name}~{n}" for n in range(2, len(taken) + 3)))
+    return next(t for t in tries if t not in taken and t != "__metadata__")
+
+
+def _place(where: tuple) -> str:
+    return "state" + "".join(f"[{part!r:.60}]" for part in where)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _bytes_of(array: np.ndarray) -> Any:
+    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    """SHA-256 of byte strings, each with its length before it, so that no two lists have the same bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _header_digest(header: Mapping[str, str]) -> str:
+    return _digest(header[name].encode() for name in _TEXTS)
+
+
+def _arrays_digest(tensors: Iterable[tuple[str, str, Iterable[int], Any]]) -> str:
+    """Over the tensors in the order of their names: name, dtype and shape, then the bytes."""
+    parts = (
+        (_json([name, dtype, list(shape)]).encode(), content)
+        for name, dtype, shape, content in sorted(tensors, key=_first)
+    )
+    return _digest(part for pair in parts for part in pair)
+
+
+def _first(pair: Sequence[Any]) -> Any:
+    return pair[0]
+
+
+# ---- the disk ----
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise CheckpointError('checkpoints need safetensors; install with: pip install "hammer-grad[train]"') from None
+    return safetensors
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
+    """Through a temporary file in the same folder, flushed before it gets its name; then the folder is flushed."""
+    library = _library()
+    temporary = temporary_of(path)
+    try:
+        library.numpy.save_file(dict(arrays), temporary, metadata=dict(header))
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except (OSError, library.SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _line(error)
+        raise CheckpointError(f"{path}: cannot be written: {reason}") from None
+    except BaseException:  # also a KeyboardInterrupt must not leave the temporary file behind; it is raised again
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def temporary_of(path: Path) -> Path:
+    """The file that ``save_state(path, …)`` writes before it has its name. It is left behind only by a process that is killed."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until names in the folder are on the disk, where the system can do that."""
+    if os.name != "nt":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a folder; name a checkpoint in it") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive, as torch.save and numpy.savez write; what torch.save wrote holds a pickle, which can run any "
+    "code and is never read: load it with torch.load(..., weights_only=True) where you trust it, and save its tensors with "
+    "safetensors.torch.save_file",
+    b"\x80": "a pickle, as old torch.save and pickle.dump write; a pickle can run any code and is never read: save arrays, not "
+    "objects, with save_state or safetensors",
+    b"\x89HDF": "an HDF5 file, as Keras writes; save its arrays with safetensors.numpy.save_file",
+    b"\x93NUMPY": "a NumPy array file (.npy); a checkpoint is written by save_state",
+    b"\x1f\x8b": "a gzip file; decompress it first",
+    b"{": "a text file (JSON?); a checkpoint is written by save_state",
+}
+
+
+def _header(path: Path, read: Callable[[int], bytes], size: int) -> dict[str, str]:
+    """The four texts of the header, after checking what can be checked without the arrays. ``read(n)`` gives the next n bytes."""
+    if not size:
+        raise DamagedCheckpoint(f"{path}: is empty")
+    first = read(9)
+    length = int.from_bytes(first[:8], "little")
+    if first[8:] != b"{"[: max(0, size - 8)]:  # what every safetensors file has there
+        what = next(
+            (what for magic, what in _FOREIGN.items() if first.startswith(magic)),
+            "not a safetensors file, or a damaged one",
+        )
+        raise DamagedCheckpoint(f"{path}: is {what}")
+    if length > size - 8:
+        raise DamagedCheckpoint(f"{path}: truncated inside the header, or damaged ({size} bytes)")
+    try:
+        header = json.loads((first[8:] + read(length - 1)).decode("utf-8"))
+        texts = header["__metadata__"]
+        end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+        end = int(end)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, KeyError) and error.args == ("__metadata__",):
+            raise _foreign(path) from None
+        raise DamagedCheckpoint(
+            f"{path}: its header cannot be read; it is damaged, or not a safetensors file"
+        ) from None
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise DamagedCheckpoint(f"{path}: its header cannot be read: __metadata__ must hold texts")
+    if 8 + length + end != size:
+        what = "truncated" if size < 8 + length + end else "longer than its header says"
+        raise DamagedCheckpoint(f"{path}: {what}: {size} bytes, not {8 + length + end}")
+    if "format" not in texts:
+        raise _foreign(path)
+    if texts["format"] != FORMAT:
+        raise DamagedCheckpoint(
+            f"{path}: its format is {texts['format']!r:.60}, and this version reads {FORMAT!r}; was it saved by a newer version?"
+        )
+    if texts.keys() != {*_TEXTS, "sha256"}:
+        raise DamagedCheckpoint(
+            f"{path}: its header has the entries {', '.join(sorted(texts))!r:.80}, not those of a checkpoint"
+        )
+    if texts["sha256"] != _header_digest(texts):
+        raise DamagedCheckpoint(f"{path}: its header was altered after it was saved: its checksum does not fit")
+    return texts
+
+
+def _foreign(path: Path) -> DamagedCheckpoint:
+    return DamagedCheckpoint(
+        f"{path}: a safetensors file of another program: it has arrays, but no state of a run; read them with "
+        "safetensors.numpy.load_file and give them to model.load_state_dict"
+    )
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Any]:
+    library = _library()
+    try:
+        return dict(library.deserialize(data))
+    except library.SafetensorError as error:
+        raise DamagedCheckpoint(f"{path}: its header does not fit its arrays: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
