@@ -12,6 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import physical
+from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
 from ..tensor import DiffTensor
@@ -105,8 +106,8 @@ def _np_cross_entropy(x: Any, target: Any, axis: int, smoothing: float) -> tuple
     a = _check_target(x, target, axis)
     check_places("cross_entropy", target, x.shape[a], "classes")
     dtype = x.dtype
-    if dtype == np.float16:
-        x = x.astype(np.float32)
+    if is_half(dtype):
+        x = single(x)
     z = x - np.maximum.reduce(x, axis=a, keepdims=True)
     picked = z[_at(target, a)]
     if smoothing:
