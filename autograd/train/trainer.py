@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import backend, optim
-from ..context import no_grad
+from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm
+from ..halves import is_half, single
 from ..nn import Module, losses
 from ..optim import Optimizer
 from ..tensor import DiffTensor
@@ -118,6 +119,7 @@ class Trainer:
             raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
         if mode not in ("min", "max"):
             raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
+        self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
         self.loss = _named("loss", loss, LOSSES) if isinstance(loss, str) else loss
         self.model, self.optimizer = _model_and_optimizer(model, optimizer, lr)
         self.metrics = [metric(m) for m in metrics]
@@ -228,7 +230,8 @@ class Trainer:
         """Forward and backward of one batch: adds its part of the step's mean gradient to the parameters' ``.grad``."""
         if not window:
             self.optimizer.zero_grad()
-        prediction, target, loss = self.compute(batch)
+        with self._casting:
+            prediction, target, loss = self.compute(batch)
         value, count = float(loss), _count(target)
         if not math.isfinite(value):
             if self.nonfinite == "error":
@@ -304,7 +307,7 @@ class Trainer:
         measured = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]
         for m in measured:
             m.reset()
-        with self.model.evaluating(), no_grad():
+        with self.model.evaluating(), no_grad(), self._casting:
             for batch in as_loader(data, batch_size, shuffle=False, seed=self.seed).batches():
                 prediction, target, loss = self.compute(batch)
                 host = [None if x is None else _host(x) for x in (prediction, target)]
@@ -501,4 +504,5 @@ def _beside(part: Any, like: Any) -> Any:
 
 def _host(x: Any) -> Any:
     raw = x.raw if isinstance(x, DiffTensor) else x
-    return backend.to_device(raw, "cpu") if backend.is_array(raw) else raw
+    raw = backend.to_device(raw, "cpu") if backend.is_array(raw) else raw
+    return single(raw) if backend.is_array(raw) and is_half(raw.dtype) else raw

@@ -304,7 +304,7 @@ def test_arguments_that_cannot_be_used_are_named() -> None:
         ({"accumulate": 0}, "accumulate must be at least 1"),
         ({"nonfinite": "keep"}, 'nonfinite must be "error" or "skip"'),
         ({"mode": "up"}, 'mode must be "min" or "max"'),
-        ({"precision": "fp8"}, "fp8"),
+        ({"precision": "fp8"}, "precision must be one of 'fp32', 'fp16', 'bf16', not 'fp8'"),
     ):
         with pytest.raises(ValueError, match=message):
             Trainer(nn.Linear(6, 2), **options)  # type: ignore[arg-type]
@@ -355,6 +355,28 @@ class Press(Callback):
         if trainer.step == self.at:
             for _ in range(self.times):
                 os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_checkpoints_on_disk_go_on_with_the_same_bits(tmp_path: Any) -> None:
+    x, y = data()
+    fit = lambda t, **more: t.fit((x[:40], y[:40]), (x[40:], y[40:]), epochs=4, batch_size=6, **more)
+    whole = trainer_with_everything()
+    fit(whole)
+    with python_default_handler():
+        part = trainer_with_everything()
+        part.checkpoints = train.CheckpointFolder(tmp_path / "saved", keep_last=2)
+        part.callbacks.append(Press(9))
+        with pytest.raises(Interrupted, match=r"after step 10, in epoch 3; saved to .*saved: fit\(..., resume=True\)"):
+            fit(part)
+    last = trainer_with_everything()
+    last.checkpoints = train.CheckpointFolder(tmp_path / "saved")
+    fit(last, resume=True)
+    assert same_state(whole.state_dict(), last.state_dict())
+    best = last.checkpoints.best()
+    assert best is not None and best[1]["best"] == last.best
+    assert last.best is not None and last.best["value"] == min(whole.history["val_loss"])
+    with pytest.raises(ValueError, match="no folder"):
+        fit(trainer_with_everything(), resume=True)
 
 
 def test_ctrl_c_finishes_the_step() -> None:
