@@ -79,8 +79,9 @@ class _FileLogger(Callback):
     def on_log(self, trainer: Any, row: dict[str, Any]) -> None:
         if self._file is None:
             self.on_fit_start(trainer)
+        line = self.line(row)  # which may open another file
         assert self._file is not None
-        self._file.write(self.line(row))
+        self._file.write(line)
         self._file.flush()  # what was written survives a kill of this process
 
     def line(self, row: dict[str, Any]) -> str:

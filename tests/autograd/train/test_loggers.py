@@ -90,6 +90,7 @@ def test_a_fresh_run_moves_older_files_aside(tmp_path: Path) -> None:
 def test_json_is_json(tmp_path: Path) -> None:
     t = trainer(JSONLLogger(tmp_path / "m.jsonl"))
     t.log({"a": float("nan"), "b": float("inf"), "c": 1.5})
+    t.callbacks[0].on_fit_end(t)
     assert json.loads((tmp_path / "m.jsonl").read_text()) == {"epoch": 0, "step": 0, "a": None, "b": None, "c": 1.5}
 
 
