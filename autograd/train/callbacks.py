@@ -111,11 +111,14 @@ class EarlyStopping(Callback):
 class ReduceLROnPlateau(Callback):
     """Multiply every learning rate by ``factor`` when a value has not improved for more than ``patience`` epochs.
 
-    As PyTorch's of that name: an improvement is by more than ``threshold`` of the best value (relative), and after a reduction
-    the count starts anew.
+    Epoch for epoch PyTorch's callback of that name.
 
     Args:
-        min_lr: no rate falls below it.
+        min_lr: no rate is brought below it.
+        mode: "min" or "max": which way is better.
+        threshold: how much better is an improvement.
+        threshold_mode: whether ``threshold`` is a share of the best value ("rel") or a difference ("abs").
+        cooldown: epochs after a reduction in which none counts as bad.
     """
 
     def __init__(
@@ -126,15 +129,20 @@ class ReduceLROnPlateau(Callback):
         monitor: str = "val_loss",
         mode: str = "min",
         threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
     ):
         super().__init__()
-        if not 0 < factor < 1:
-            raise ValueError(f"ReduceLROnPlateau: factor must be between 0 and 1, not {factor!r}")
+        if not 0 < factor <= 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must be above 0 and at most 1, not {factor!r}")
         if mode not in ("min", "max"):
             raise ValueError(f'ReduceLROnPlateau: mode must be "min" or "max", not {mode!r}')
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f'ReduceLROnPlateau: threshold_mode must be "rel" or "abs", not {threshold_mode!r}')
         self.factor, self.patience, self.min_lr, self.monitor = factor, patience, min_lr, monitor
-        self.mode, self.threshold = mode, threshold
-        self.state = {"best": math.inf if mode == "min" else -math.inf, "waited": 0}
+        self.sign, self.threshold, self.relative = 1 if mode == "min" else -1, threshold, threshold_mode == "rel"
+        self.cooldown = cooldown
+        self.state = {"best": self.sign * math.inf, "waited": 0, "cooling": 0}
 
     def on_fit_start(self, trainer: Any) -> None:
         if trainer.schedule is not None or any("step" in place for place in trainer.rates()):
@@ -142,13 +150,16 @@ class ReduceLROnPlateau(Callback):
 
     def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
         value, state = monitored(row, self.monitor, "ReduceLROnPlateau"), self.state
-        if self.mode == "min":
-            better = value < state["best"] * (1.0 - self.threshold)
+        best = state["best"]
+        bound = best * (1.0 - self.sign * self.threshold) if self.relative else best - self.sign * self.threshold
+        if self.sign * value < self.sign * bound:
+            state["best"], state["waited"] = value, 0
         else:
-            better = value > state["best"] * (1.0 + self.threshold)
-        state["best"], state["waited"] = (value, 0) if better else (state["best"], state["waited"] + 1)
+            state["waited"] += 1
+        if state["cooling"]:
+            state["cooling"], state["waited"] = state["cooling"] - 1, 0
         if state["waited"] > self.patience:
-            state["waited"] = 0
+            state["waited"], state["cooling"] = 0, self.cooldown
             for place in trainer.rates():
                 place["lr"] = max(place["lr"] * self.factor, min(self.min_lr, place["lr"]))
 

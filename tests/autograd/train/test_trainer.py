@@ -21,7 +21,9 @@ from autograd.train import (
     ReduceLROnPlateau,
     Statistics,
     Trainer,
+    config,
 )
+from autograd.train.rates import WarmUp, one_cycle, schedule
 
 N = 50
 
@@ -218,12 +220,16 @@ def test_overfitting_is_a_gap_that_stays() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize(("mode", "factor", "patience"), [("min", 0.5, 2), ("max", 0.1, 0)])
-def test_plateau_is_pytorchs(mode: str, factor: float, patience: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "factor", "patience", "kind", "cooldown"),
+    [("min", 0.5, 2, "rel", 0), ("max", 0.1, 0, "rel", 1), ("min", 0.5, 1, "abs", 2), ("max", 0.5, 1, "abs", 0)],
+)
+def test_plateau_is_pytorchs(mode: str, factor: float, patience: int, kind: str, cooldown: int) -> None:
     torch = pytest.importorskip("torch")
     values = np.random.default_rng(2).choice([1.0, 0.9, 0.95, 0.9 - 1e-5, 0.5], 40).tolist()
     reference = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(reference, mode, factor, patience, min_lr=1e-4)
+    options = {"threshold_mode": kind, "cooldown": cooldown, "threshold": 1e-3}
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(reference, mode, factor, patience, min_lr=1e-4, **options)
     expected = []
     for value in values:
         plateau.step(value)
@@ -234,9 +240,52 @@ def test_plateau_is_pytorchs(mode: str, factor: float, patience: int) -> None:
         def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
             seen.append(trainer.optimizer.lr)
 
-    ours = ReduceLROnPlateau(factor, patience, 1e-4, "score", mode)
+    ours = ReduceLROnPlateau(factor, patience, 1e-4, "score", mode, **options)  # type: ignore[arg-type]
     run(Rows(score=values), ours, See(), epochs=40, lr=0.1, optimizer="sgd")
-    assert seen == pytest.approx(expected, rel=1e-12)
+    assert seen == pytest.approx(expected, rel=1e-12) and len(set(seen)) > 2
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("three", [False, True])
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+def test_one_cycle_is_pytorchs(three: bool, anneal: str) -> None:
+    torch = pytest.importorskip("torch")
+    reference = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    options = {"pct_start": 0.25, "div_factor": 10.0, "final_div_factor": 100.0, "three_phase": three}
+    cycle = torch.optim.lr_scheduler.OneCycleLR(reference, 0.5, 40, anneal_strategy=anneal, cycle_momentum=False, **options)
+    ours, expected = one_cycle(0.5, 40, anneal=anneal, **options), []  # type: ignore[arg-type]
+    for _ in range(40):
+        expected.append(reference.param_groups[0]["lr"])
+        reference.step()
+        if len(expected) < 40:
+            cycle.step()
+    assert [ours(step) for step in range(40)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_schedules_of_configs() -> None:
+    def rates(kind: str, **options: Any) -> list[float]:
+        rate = schedule(config.Scheduler(type=kind, min_lr=0.1, **options), 1.0, 4, 12)  # type: ignore[arg-type]
+        assert rate is not None
+        return [round(rate(step), 9) for step in range(12)]
+
+    assert rates("StepLR", step_size=1, factor=0.5) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
+    assert rates("LinearLR") == [round(1 - 0.9 * s / 12, 9) for s in range(12)]
+    assert rates("LinearLR", warmup_steps=2)[:4] == [0.5, 1.0, 1.0, 0.91]
+    assert rates("CosineAnnealingLR")[6] == pytest.approx(0.55)
+    assert rates("constant", warmup_steps=4) == [0.25, 0.5, 0.75] + [1.0] * 9
+    for kind in ("constant", "ReduceLROnPlateau"):
+        assert schedule(config.Scheduler(type=kind), 1.0, 4, 12) is None  # type: ignore[arg-type]
+
+
+def test_warm_up_goes_with_a_plateau() -> None:
+    seen: list[float] = []
+
+    class See(Callback):
+        def on_step_end(self, trainer: Any) -> None:
+            seen.append(trainer.optimizer.lr)
+
+    run(Rows(val_loss=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5]), ReduceLROnPlateau(0.5, 1), WarmUp(4), See(), epochs=6, lr=0.8)
+    assert seen == pytest.approx([0.2, 0.4, 0.6, 0.4, 0.4, 0.4])  # the third epoch halved 0.8
 
 
 def test_a_schedule_sets_the_rate_of_every_step() -> None:
