@@ -272,7 +272,7 @@ def _json(value: Any) -> str:
 
 
 def _bytes_of(array: np.ndarray) -> Any:
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def _digest(parts: Iterable[Any]) -> str:

@@ -6,8 +6,9 @@ reference page.
 """
 
 from .keys import Named, Options
-from .parse import ConfigError, load_config, parse, unused_keys
+from .parse import load_config, parse, unused_keys
 from .registry import build, register, registered
+from .render import json_schema, to_mapping, to_yaml
 from .schema import (
     Checkpointing,
     Compression,
@@ -23,9 +24,10 @@ from .schema import (
     Training,
     WandB,
 )
+from .text import ConfigError
 
 __all__ = [
     "Checkpointing", "Compression", "Config", "ConfigError", "Data", "EarlyStopping", "Logging", "Metrics", "Model", "Named",
-    "Optimizer", "Options", "Precision", "Scheduler", "Training", "WandB", "build", "load_config", "parse", "register",
-    "registered", "unused_keys",
+    "Optimizer", "Options", "Precision", "Scheduler", "Training", "WandB", "build", "json_schema", "load_config", "parse",
+    "register", "registered", "to_mapping", "to_yaml", "unused_keys",
 ]  # fmt: skip

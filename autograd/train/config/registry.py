@@ -40,20 +40,31 @@ class Entry:
     Attributes:
         builder: called with the options and with what the Trainer supplies.
         options: name -> Option, in the order of the signature.
-        supplied: names of the parameters that the Trainer supplies.
+        any_option: whether the builder takes other options too.
+        supplied: parameter -> where its value comes from, in words.
+        trial: values of the supplied parameters with which the builder may be tried out; None: it is not.
         meaning: the first line of the builder's docstring.
     """
 
     builder: Callable[..., Any]
     options: Mapping[str, Option]
-    supplied: tuple[str, ...]
+    any_option: bool
+    supplied: Mapping[str, str]
+    trial: Mapping[str, Any] | None
     meaning: str
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+_SOURCES = {"lr": "training.lr and the scheduler", "rng": "seed", "seed": "seed", "dropout": "model.dropout"}
 
 
-def register(kind: str, name: str, builder: Callable[..., Any], supplied: Sequence[str] = ()) -> Entry:
+def register(
+    kind: str,
+    name: str,
+    builder: Callable[..., Any],
+    supplied: Sequence[str] = (),
+    trial: Mapping[str, Any] | None = None,
+) -> Entry:
     """Make a name known to configs.
 
     Args:
@@ -61,6 +72,8 @@ def register(kind: str, name: str, builder: Callable[..., Any], supplied: Sequen
         name: what the config calls it; for a feature, the name of its section.
         builder: a function or class. Every parameter that is not supplied is an option; ``**options`` allows any other.
         supplied: parameters that the Trainer gives; a builder need not have all of them.
+        trial: if given, options are tried out when a config is read, with these values for what is supplied. For builders
+            that only check their settings, such as gradient transforms.
 
     Raises:
         ValueError: an unknown kind, or a name that another builder has.
@@ -77,8 +90,14 @@ def register(kind: str, name: str, builder: Callable[..., Any], supplied: Sequen
         for p in parameters.values()
         if p.name not in supplied and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
-    taken = tuple(p for p in supplied if p in parameters)
-    entry = Entry(builder, options, taken, (inspect.getdoc(builder) or "").partition("\n")[0])
+    entry = Entry(
+        builder,
+        options,
+        any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
+        {p: _SOURCES.get(p, "the Trainer") for p in supplied if p in parameters},
+        None if trial is None else {p: value for p, value in trial.items() if p in parameters},
+        (inspect.getdoc(builder) or "").partition("\n")[0],
+    )
     _ENTRIES[kind][name] = entry
     return entry
 
@@ -92,10 +111,26 @@ def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
 
 def registered(kind: str) -> dict[str, Entry]:
     """The entries of a kind by name."""
+    if kind == "link" and not _ENTRIES["link"]:
+        _register_links()
     return dict(_ENTRIES[kind])
 
 
 def build(kind: str, named: Named, **supplied: Any) -> Any:
     """What a name and its options stand for: the builder's result. Of ``supplied`` it gets what it takes."""
-    entry = _ENTRIES[kind][named.name]
+    entry = registered(kind)[named.name]
     return entry.builder(**named.options, **{k: v for k, v in supplied.items() if k in entry.supplied})
+
+
+_COMBINATORS = {"chain", "identity", "leafwise", "partition", "stateless"}
+
+
+def _register_links() -> None:
+    """Every public function of ``autograd.gradients`` and ``autograd.optim`` that makes a gradient transform out of settings."""
+    from ... import gradients, optim
+
+    for package in (gradients, optim):
+        for name in sorted(set(package.__all__) - _COMBINATORS):
+            function = getattr(package, name)
+            if inspect.isfunction(function) and _hints(function).get("return") is gradients.GradientTransform:
+                register("link", name, function, supplied=("lr",), trial={"lr": 0.1})

@@ -293,7 +293,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Precision:
-    """In which precision is computed. See docs/precision.md."""
+    """In which precision is computed."""
 
     dtype: Literal["fp32", "fp16", "bf16"] | None = key(
         None,
