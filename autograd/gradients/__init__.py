@@ -15,6 +15,7 @@ A transform is a pair of functions, ``init(params) -> state`` and ``update(grads
     {'w': array([2.94, 3.92])}
 """
 
+from .accumulation import accumulate, accumulated, no_sync, synchronizing, weigh
 from .base import (
     GradientTransform,
     apply_updates,
@@ -36,7 +37,8 @@ from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, sca
 from .sparse import RowSparse
 
 __all__ = [
-    "GradientTransform", "RowSparse", "add_decayed_weights", "apply_updates", "chain", "clip_adaptively", "clip_by_global_norm",
-    "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "global_norm", "identity", "leafwise", "partition", "scale",
-    "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+    "GradientTransform", "RowSparse", "accumulate", "accumulated", "add_decayed_weights", "apply_updates", "chain",
+    "clip_adaptively", "clip_by_global_norm", "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "global_norm",
+    "identity", "leafwise", "no_sync", "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless",
+    "synchronizing", "trace", "weigh",
 ]  # fmt: skip
