@@ -38,7 +38,7 @@ import optree
 from .. import backend
 from ..sparse import RowSparse, put_rows, take_rows, zeros
 from ..tensor import DiffTensor
-from .base import GradientTransform, Link
+from .base import GradientTransform, Link, wide_zeros_like
 from .scaling import number
 
 NOTHING, SPARSE, DENSE = 0, 1, 2
@@ -58,7 +58,7 @@ class _Accumulate(Link):
             "total": 0.0,
             "last": False,
             "kinds": [NOTHING] * len(params),
-            "sums": [p if p is None else _buffer(p) for p in params],
+            "sums": [p if p is None else wide_zeros_like(p) for p in params],
             "used": [None if p is None or not p.shape else _flags(p) for p in params],
         }
 
@@ -108,11 +108,6 @@ class _Accumulate(Link):
         put_rows(total, places, zeros(rows, rows.shape))
         flags[...] = 0
         return RowSparse._made(places, rounded(rows / state["total"]), tuple(p.shape))
-
-
-def _buffer(p: Any) -> Any:
-    library = backend.xp(p)
-    return library.zeros_like(p, dtype=library.float32) if "16" in str(p.dtype) else library.zeros_like(p)
 
 
 def _flags(p: Any) -> Any:
@@ -246,7 +241,7 @@ def accumulated(function: Callable, micro_batches: int, argnums: int | Sequence[
 
 
 def _examples(batch: list) -> int:
-    leaves = optree.tree_leaves(batch)  # type: ignore[arg-type]
+    leaves: list = optree.tree_leaves(batch)  # type: ignore[arg-type]
     for x in leaves:
         if not hasattr(x, "shape") or not x.shape:
             raise TypeError(
