@@ -169,6 +169,12 @@ def zeros_like(p: Any) -> Any:
     return backend.xp(p).zeros_like(p)
 
 
+def wide_zeros_like(p: Any) -> Any:
+    """A buffer for sums: as ``zeros_like``, of a 16-bit parameter in float32."""
+    library = backend.xp(p)
+    return library.zeros_like(p, dtype=library.float32) if "16" in str(p.dtype) else library.zeros_like(p)
+
+
 def leafwise(
     kernel: Callable | None = None,
     buffers: Mapping[str, Callable[[Any], Any]] | Sequence[str] = (),

@@ -1,0 +1,437 @@
+"""Codecs: lossy encodings of gradients, each with the exact number of bytes that goes over a wire.
+
+A codec turns an array into a ``Payload`` and back. A payload is a few packed NumPy arrays; its ``nbytes`` is the length of
+``to_bytes()``, and ``from_bytes`` reads it again, knowing (as all ranks do) the codec, the shape and the dtype. Values
+go in the gradient's own dtype, places in the smallest unsigned integers that can hold them.
+
+What is known of the error of ``C(x)``, x of n elements:
+
+* *unbiased* codecs (``RandomK``, ``Quantize``): E C(x) = x and E‖C(x) − x‖² ≤ ω ‖x‖², ω = ``variance(n)``. Times
+  1 / (1 + ω) they are contractions too (Richtárik et al. 2021), which is how error feedback uses them;
+* *contractions* (``TopK``, ``Sign``, ``PowerSGD``): ‖C(x) − x‖² ≤ (1 − δ) ‖x‖², δ = ``contraction(n)``;
+* ``Threshold`` has an absolute bound instead: ‖C(x) − x‖² ≤ n · threshold² (Sahu et al. 2021), and never more than ‖x‖².
+
+NaN and infinity are not hidden: what they touch comes out as NaN or infinity. Encoding happens on the host.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .scaling import number
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """What goes over the wire: packed arrays, one after the other.
+
+    Attributes:
+        arrays: flat NumPy arrays.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return sum(a.nbytes for a in self.arrays)
+
+    def to_bytes(self) -> bytes:
+        """The bytes, little-endian, without any header."""
+        return b"".join(a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes() for a in self.arrays)
+
+
+Layout = list[tuple[Any, int | None]]
+"""Dtype and length of each array of a payload; None where the length depends on the data (equal for all such arrays)."""
+
+
+class Codec:
+    """A lossy encoding. Subclasses define ``layout``, ``encode``, ``decode`` and what is known of the error."""
+
+    random: ClassVar[bool] = False
+    """Whether ``encode`` draws from ``rng``."""
+    unbiased: ClassVar[bool] = False
+
+    def start(self, shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator | None) -> dict[str, Any]:
+        """The state of the codec for one parameter: a tree of arrays and numbers; most need none."""
+        return {}
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        """What a payload for such an array consists of."""
+        raise NotImplementedError
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        """The payload of a floating-point array; the state may be changed in place."""
+        raise NotImplementedError
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """C(x): a new array of that shape and dtype."""
+        raise NotImplementedError
+
+    def variance(self, n: int) -> float:
+        """ω of an unbiased codec, for n elements."""
+        raise TypeError(f"{type(self).__name__} is biased: it has no variance bound; see contraction(n)")
+
+    def contraction(self, n: int) -> float:
+        """δ, for n elements; of an unbiased codec after multiplication by 1 / (1 + ω)."""
+        return 1.0 / (1.0 + self.variance(n))
+
+    def wire_bytes(self, shape: tuple[int, ...], dtype: Any) -> int | None:
+        """The length of every payload for such an array, or None where it depends on the data."""
+        layout = self.layout(shape, np.dtype(dtype))
+        if any(count is None for _, count in layout):
+            return None
+        return sum(np.dtype(kind).itemsize * (count or 0) for kind, count in layout)
+
+    def from_bytes(self, data: bytes, shape: tuple[int, ...], dtype: Any) -> Payload:
+        """The payload that ``to_bytes`` wrote.
+
+        Raises:
+            ValueError: the data have another length than a payload for such an array.
+        """
+        layout = [(np.dtype(kind), count) for kind, count in self.layout(shape, np.dtype(dtype))]
+        fixed = sum(kind.itemsize * count for kind, count in layout if count is not None)
+        each = sum(kind.itemsize for kind, count in layout if count is None)
+        rest = len(data) - fixed
+        if rest < 0 or (rest % each if each else rest):
+            expected = f"{fixed} bytes" + (f" and a multiple of {each}" if each else "")
+            raise ValueError(
+                f"{type(self).__name__}: {len(data)} bytes are no payload of a {np.dtype(dtype)} array of shape {shape}; that has {expected}"
+            )
+        arrays, at = [], 0
+        for kind, count in layout:
+            n = rest // each if count is None else count
+            found = np.frombuffer(data, kind.newbyteorder("<"), n, at)
+            arrays.append(found.astype(kind, copy=False))
+            at += found.nbytes
+        return Payload(tuple(arrays))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return math.prod(shape)
+
+
+def _places(n: int) -> np.dtype:
+    """The smallest unsigned integers that hold the places of n elements."""
+    return np.dtype(np.min_scalar_type(max(n - 1, 0)))
+
+
+def _working(x: np.ndarray) -> np.ndarray:
+    """The elements as a vector in float32 or wider."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    return flat.astype(np.float32) if flat.dtype.itemsize < 4 else flat
+
+
+def _amount(name: str, value: Any) -> float | int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"{name}: an amount must be a fraction in (0, 1] or a count from 1, not {value}")
+        return value
+    return number(f"{name}: an amount that is no count", value, "(0, 1]")
+
+
+def _kept(amount: float | int, n: int) -> int:
+    return min(n, amount if isinstance(amount, int) else math.ceil(amount * n))
+
+
+# ---- sparsification ----
+
+
+@dataclass(frozen=True)
+class TopK(Codec):
+    """The k elements of largest magnitude (Aji & Heafield 2017). A contraction with δ = k / n.
+
+    Args:
+        amount: a fraction of the elements in (0, 1] (rounded up), or a whole number of them.
+    """
+
+    amount: float | int
+
+    def __post_init__(self) -> None:
+        _amount("TopK", self.amount)
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        k = _kept(self.amount, _size(shape))
+        return [(_places(_size(shape)), k), (dtype, k)]
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        flat = x.reshape(-1)
+        k = _kept(self.amount, flat.size)
+        places = np.arange(flat.size)
+        if k < flat.size:  # NaN counts as largest
+            places = np.sort(np.argpartition(np.abs(flat), flat.size - k)[flat.size - k :])
+        return Payload((places.astype(_places(flat.size)), flat[places]))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return _scattered(payload.arrays, shape, dtype)
+
+    def contraction(self, n: int) -> float:
+        return _kept(self.amount, n) / n if n else 1.0
+
+
+def _scattered(parts: tuple[np.ndarray, ...], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros, with values at places."""
+    places, values = parts
+    out = np.zeros(_size(shape), dtype)
+    out[places] = values
+    return out.reshape(shape)
+
+
+@dataclass(frozen=True)
+class RandomK(Codec):
+    """k elements drawn at random, times n / k (Wangni et al. 2018). Unbiased with ω = n / k − 1.
+
+    Args:
+        amount: a fraction of the elements in (0, 1] (rounded up), or a whole number of them.
+
+    Places are not sent, but the 8 bytes of the seed from which the receiver draws them again; so both ends need the same
+    NumPy.
+    """
+
+    amount: float | int
+    random = True
+    unbiased = True
+
+    def __post_init__(self) -> None:
+        _amount("RandomK", self.amount)
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        return [(np.uint64, 1), (dtype, _kept(self.amount, _size(shape)))]
+
+    def _drawn(self, seed: np.ndarray, n: int) -> np.ndarray:
+        rng = np.random.Generator(np.random.Philox(key=int(seed[0])))
+        return rng.choice(n, _kept(self.amount, n), replace=False, shuffle=False)
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        flat = x.reshape(-1)
+        seed = _needed(self, rng).integers(0, 2**64, 1, np.uint64)
+        return Payload((seed, flat[self._drawn(seed, flat.size)]))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        seed, values = payload.arrays
+        n = _size(shape)
+        return _scattered((self._drawn(seed, n), values * (n / max(values.size, 1))), shape, dtype)
+
+    def variance(self, n: int) -> float:
+        return n / _kept(self.amount, n) - 1.0 if n else 0.0
+
+
+def _needed(codec: Codec, rng: np.random.Generator | None) -> np.random.Generator:
+    if rng is None:
+        raise ValueError(f"{type(codec).__name__} draws random numbers: pass rng, a numpy.random.Generator")
+    return rng
+
+
+@dataclass(frozen=True)
+class Threshold(Codec):
+    """The elements of magnitude above a threshold, however many (Strom 2015, with their values). Absolute error: n · threshold².
+
+    Args:
+        threshold: what is not above it in magnitude is dropped.
+    """
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        number("threshold", self.threshold)
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        return [(_places(_size(shape)), None), (dtype, None)]
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        flat = x.reshape(-1)
+        places = np.flatnonzero(~(np.abs(flat) <= self.threshold))  # NaN goes, too
+        return Payload((places.astype(_places(flat.size)), flat[places]))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return _scattered(payload.arrays, shape, dtype)
+
+    def contraction(self, n: int) -> float:
+        return 0.0
+
+
+# ---- quantisation ----
+
+
+@dataclass(frozen=True)
+class Sign(Codec):
+    """One bit for each element, its sign, and one scale: ``(‖x‖₁ / n) · sign(x)`` (Karimireddy et al. 2019; Seide et al. 2014).
+
+    A contraction: ‖C(x) − x‖² = ‖x‖² − ‖x‖₁² / n exactly, so δ = ‖x‖₁² / (n ‖x‖²), at least 1 / n. Zero counts as positive.
+    """
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        return [(dtype, min(1, _size(shape))), (np.uint8, -(-_size(shape) // 8))]
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        flat = x.reshape(-1)
+        if not flat.size:
+            return Payload((flat, np.zeros(0, np.uint8)))
+        scale = np.mean(np.abs(flat), dtype=np.float64)
+        return Payload((np.array([scale], x.dtype), np.packbits(flat >= 0)))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        scale, bits = payload.arrays
+        both = np.concatenate([-scale, scale]) if scale.size else np.zeros(2, dtype)
+        return both.astype(dtype, copy=False)[np.unpackbits(bits, count=_size(shape))].reshape(shape)
+
+    def contraction(self, n: int) -> float:
+        return 1.0 / n if n else 1.0
+
+
+@dataclass(frozen=True)
+class Quantize(Codec):
+    """Stochastic rounding to ``2^bits − 1`` levels between ± the largest magnitude of a bucket (QSGD, Alistarh et al. 2017).
+
+    Unbiased. With s = 2^(bits − 1) − 1 levels above 0, and d elements in a bucket, ω = min(d / (4 s²), √d / s): an element
+    between two levels errs by (M/s)² · p (1 − p) on average, p its place between them and M ≤ ‖x‖ the largest magnitude.
+
+    Args:
+        bits: for each element, 2 to 8 (with 2 bits it is TernGrad, Wen et al. 2017).
+        bucket: elements that share a scale.
+    """
+
+    bits: int = 4
+    bucket: int = 512
+    random = True
+    unbiased = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or self.bits not in range(2, 9):
+            raise ValueError(f"bits must be a whole number from 2 to 8, not {self.bits!r}; for one bit there is Sign()")
+        if isinstance(self.bucket, bool) or not hasattr(self.bucket, "__index__") or self.bucket < 1:
+            raise ValueError(f"bucket must be a whole number of elements, at least 1, not {self.bucket!r}")
+
+    @property
+    def levels(self) -> int:
+        """Levels above 0."""
+        return 2 ** (self.bits - 1) - 1
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        n = _size(shape)
+        return [(dtype, -(-n // self.bucket)), (np.uint8, -(-n * self.bits // 8))]
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        flat, s = _working(x), self.levels
+        n = flat.size
+        scales = np.maximum.reduceat(np.abs(flat), np.arange(0, n, self.bucket)) if n else flat
+        sound = np.isfinite(scales) & (scales > 0)
+        each = np.repeat(np.where(sound, scales, 1), self.bucket)[:n]
+        y = flat / each
+        if not sound.all():
+            y[np.repeat(~np.isfinite(scales), self.bucket)[:n]] = 1  # the scale says the rest
+        y *= s
+        low = np.floor(y)
+        y -= low
+        draws = _needed(self, rng).random(n, dtype=np.float64 if y.dtype == np.float64 else np.float32)
+        low += draws < y
+        low += s
+        return Payload((scales.astype(x.dtype), packed(low.astype(np.uint8), self.bits)))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        scales, codes = payload.arrays
+        n, s = _size(shape), self.levels
+        wide = np.result_type(dtype, np.float32)
+        out = unpacked(codes, self.bits, n).astype(wide)
+        out -= s
+        out *= np.repeat(scales.astype(wide) / s, self.bucket)[:n]
+        return out.astype(dtype, copy=False).reshape(shape)
+
+    def variance(self, n: int) -> float:
+        d, s = min(n, self.bucket), self.levels
+        return min(d / (4 * s * s), math.sqrt(d) / s)
+
+
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers below 2^bits as a string of bits, the lowest first: ⌈n · bits / 8⌉ bytes."""
+    if 8 % bits:
+        return np.packbits(np.unpackbits(codes[:, None], axis=1, count=bits, bitorder="little"), bitorder="little")
+    if bits == 8:
+        return codes
+    per = 8 // bits
+    padded = np.zeros((-(-codes.size // per), per), np.uint8)
+    padded.reshape(-1)[: codes.size] = codes
+    out = padded[:, 0].copy()
+    for j in range(1, per):
+        out |= padded[:, j] << np.uint8(bits * j)
+    return out
+
+
+def unpacked(data: np.ndarray, bits: int, n: int) -> np.ndarray:
+    """The n numbers that ``packed`` packed."""
+    if 8 % bits:
+        each = np.unpackbits(data, count=n * bits, bitorder="little").reshape(n, bits)
+        return np.packbits(each, axis=1, bitorder="little").reshape(-1)
+    if bits == 8:
+        return data
+    per = 8 // bits
+    out = np.empty((data.size, per), np.uint8)
+    for j in range(per):
+        np.bitwise_and(data >> np.uint8(bits * j), np.uint8(2**bits - 1), out=out[:, j])
+    return out.reshape(-1)[:n]
+
+
+# ---- low rank ----
+
+
+@dataclass(frozen=True)
+class PowerSGD(Codec):
+    """A matrix as the product of two thin ones, by one step of power iteration (Vogels, Karimireddy & Jaggi 2019, algorithm 1).
+
+    ``P = orth(M Q)``, ``Q = Mᵀ P``, and C(M) = P Qᵀ, the projection of M on the columns of P; so ‖C(M) − M‖² = ‖M‖² − ‖Q‖² ≤ ‖M‖².
+    Q is kept for the next step (warm start). A column of it that vanished, or is not finite, is drawn anew. Axes
+    after the first are taken together. What would be no shorter is sent as it is: vectors, and matrices with
+    rank · (rows + columns) ≥ rows · columns.
+
+    Args:
+        rank: columns of P and Q.
+    """
+
+    rank: int = 2
+    random = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rank, bool) or not hasattr(self.rank, "__index__") or self.rank < 1:
+            raise ValueError(f"rank must be a whole number, at least 1, not {self.rank!r}")
+
+    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """Rows and columns, or None where the array is sent as it is."""
+        if len(shape) < 2:
+            return None
+        rows, columns = shape[0], _size(shape[1:])
+        return (rows, columns) if self.rank * (rows + columns) < rows * columns else None
+
+    def start(self, shape: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator | None) -> dict[str, Any]:
+        sides = self._sides(shape)
+        if sides is None:
+            return {}
+        q = _needed(self, rng).standard_normal((sides[1], self.rank))
+        return {"q": q.astype(np.result_type(dtype, np.float32))}
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
+        sides = self._sides(shape)
+        return [(dtype, n * self.rank) for n in sides] if sides else [(dtype, _size(shape))]
+
+    def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
+        sides = self._sides(x.shape)
+        if sides is None:
+            return Payload((x.reshape(-1).copy(),))
+        m, q = _working(x).reshape(sides), state["q"]
+        norms = np.linalg.norm(q, axis=0)
+        dead = ~((norms > 0) & np.isfinite(norms))
+        if dead.any():
+            q[:, dead] = _needed(self, rng).standard_normal((len(q), int(dead.sum())))
+        p = np.linalg.qr(m @ q)[0]
+        q[...] = m.T @ p
+        return Payload((p.astype(x.dtype).reshape(-1), q.astype(x.dtype).reshape(-1)))
+
+    def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if self._sides(shape) is None:
+            return payload.arrays[0].reshape(shape).astype(dtype)
+        p, q = (a.reshape(-1, self.rank).astype(np.result_type(dtype, np.float32), copy=False) for a in payload.arrays)
+        return (p @ q.T).astype(dtype, copy=False).reshape(shape)
+
+    def contraction(self, n: int) -> float:
+        return 0.0
