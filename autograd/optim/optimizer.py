@@ -69,7 +69,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step. Set it for all parameters; with a schedule it then holds for one step."""
-        rates = {place["lr"] for place in self._rates()}
+        rates = {place["lr"] for place in self.rates()}
         if len(rates) > 1:
             raise ValueError(
                 f"lr: the groups have several learning rates, {sorted(rates)}; they are in optimizer.state"
@@ -79,10 +79,11 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         rate = number("lr", value)
-        for place in self._rates():
+        for place in self.rates():
             place["lr"] = rate
 
-    def _rates(self) -> list[dict]:
+    def rates(self) -> list[dict]:
+        """The parts of the state that hold a learning rate, under ``"lr"``: one for each group."""
         found = list(_with_lr(self.state))
         if not found:
             raise AttributeError("lr: this chain has no learning rate; end it with scale_by_lr(lr)")
