@@ -20,7 +20,6 @@ from .. import backend
 from ..gradients import GradientTransform, partition
 from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import Schedule, number
-from ..sparse import RowSparse
 from ..tensor import DiffTensor
 from .recipes import adam, adamw, rmsprop, sgd
 
@@ -62,9 +61,6 @@ class Optimizer:
         for p, update in zip(params, updates, strict=True):
             if update is APPLIED:
                 p.renew()
-            elif type(update) is RowSparse:
-                p.renew()
-                p.raw = update.added_to(p.raw)
             elif update is not None:
                 p.add_(update)
 
@@ -82,7 +78,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step. Set it for all parameters; with a schedule it then holds for one step."""
-        rates = {place["lr"] for place in self._with_rates()}
+        rates = {place["lr"] for place in self.rates()}
         if len(rates) > 1:
             raise ValueError(
                 f"lr: the groups have several learning rates, {sorted(rates)}; they are in optimizer.state"
@@ -92,15 +88,12 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         rate = number("lr", value)
-        for place in self._with_rates():
+        for place in self.rates():
             place["lr"] = rate
 
     def rates(self) -> list[dict]:
-        """The places in the state that hold a learning rate, under ``"lr"``: one for each group, or none at all."""
-        return list(_with_lr(self.state))
-
-    def _with_rates(self) -> list[dict]:
-        found = self.rates()
+        """The parts of the state that hold a learning rate, under ``"lr"``: one for each group."""
+        found = list(_with_lr(self.state))
         if not found:
             raise AttributeError("lr: this chain has no learning rate; end it with scale_by_lr(lr)")
         return found
