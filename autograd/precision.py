@@ -198,7 +198,10 @@ def _rule(rule: Callable, index: int, low: np.dtype | None) -> Callable:
 
     def run(g: Any, out: Any, *xs: Any, **params: Any) -> Any:
         x = xs[index]
-        d = rule(_widened(g, low), _widened(out, None), *[_widened(a, low) for a in xs], **params)
+        wide = _widened(g, low)
+        d = rule(wide, _widened(out, None), *[_widened(a, low) for a in xs], **params)
+        if d is wide and d is not g and d.shape == x.shape and g.dtype == x.dtype:  # the rule of an addition, say
+            return g
         d = tape.match(d, tuple(x.shape), SINGLE if is_half(numpy_dtype(x.dtype)) else x.dtype)
         if is_half(numpy_dtype(x.dtype)):
             return _narrowed(d, numpy_dtype(x.dtype))
