@@ -23,10 +23,18 @@ from .base import (
     partition,
     stateless,
 )
-from .clipping import clip_by_global_norm, clip_by_value, global_norm
+from .clipping import (
+    clip_adaptively,
+    clip_by_global_norm,
+    clip_by_parameter_norm,
+    clip_by_value,
+    clip_grad_norm_,
+    global_norm,
+)
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 
 __all__ = [
-    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_by_global_norm", "clip_by_value", "global_norm",
-    "identity", "leafwise", "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_adaptively", "clip_by_global_norm",
+    "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "global_norm", "identity", "leafwise", "partition", "scale",
+    "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
 ]  # fmt: skip

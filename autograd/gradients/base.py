@@ -5,6 +5,12 @@ the tree as the flat list of its leaves, so a chain flattens once however many l
 *kernel*: arithmetic on one leaf and its state buffers. Neighbouring kernels run leaf by leaf, and where all of them are
 elementwise a large NumPy leaf is cut into tiles that stay in the processor's cache, so the temporaries of a kernel
 cost no memory traffic and kernels can be written as plain arithmetic. A pair of functions from outside is a link too: ``_OnTree``.
+
+*No update this step.* A link that returns None for every leaf ends the step: the links after it are not called, so their
+state stays as it is, and so do the parameters. An accumulator does that until it has gathered enough. A link that calls
+a step off (a norm that is not finite, a loss scale that overflowed) does it too and says ``may_skip``: the chain then also
+puts the state of the links *before* it back to what it was, but for those that have handed their gradients on
+(``undone`` is False). Inside ``partition`` both hold for the group alone.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -40,6 +46,11 @@ class GradientTransform(NamedTuple):
 
 class Link:
     """What a transform does to the flat list of a tree's leaves. ``init`` and ``update`` are the same for whole trees."""
+
+    may_skip: bool = False
+    """Whether the link may call a step off, by returning no update at all: a chain then undoes what links before it did."""
+    undone: bool = True
+    """Whether this link's state goes back to what it was when a later link calls the step off."""
 
     def start(self, params: list, spec: Any) -> Any:
         """The first state. ``spec`` is optree's structure of the tree."""
@@ -255,6 +266,9 @@ class _Chain(Link):
             else:
                 part = slice(places[0], places[-1] + 1)
                 self.runs.append((part, any(link.tiles for link in self.links[part])))  # type: ignore[attr-defined]
+        skipping = [i for i, link in enumerate(self.links) if link.may_skip]
+        self.undoable = [i for i in range(max(skipping, default=0)) if self.links[i].undone]
+        self.may_skip, self.undone = bool(skipping), all(link.undone for link in self.links)
 
     def start(self, params: list, spec: Any) -> tuple:
         return tuple(link.start(params, spec) for link in self.links)
@@ -265,7 +279,10 @@ class _Chain(Link):
             raise ValueError(
                 f"update: the chain has {len(self.links)} links, the state {len(states)}; use the state made by this chain's init"
             )
+        before = {i: _copied(states[i]) for i in self.undoable}
         for n, (place, tiles) in enumerate(self.runs, 1):
+            if _nothing(grads):
+                break
             last = apply and n == len(self.runs)
             if type(place) is slice:
                 links: Any = self.links[place]
@@ -273,12 +290,24 @@ class _Chain(Link):
                 grads = _run(links, grads, states[place], params, tiles or last, last)
             else:
                 grads, states[place] = self.links[place].step(grads, states[place], params, spec, last)
+                if self.links[place].may_skip and _nothing(grads):
+                    states = [before[i] if i in before and i < place else state for i, state in enumerate(states)]
         return grads, tuple(states)
+
+
+def _nothing(updates: list) -> bool:
+    return all(u is None for u in updates)
+
+
+def _copied(state: Any) -> Any:
+    """A state tree with arrays of its own."""
+    return optree.tree_map(lambda x: backend.xp(x).asarray(x, copy=True) if backend.is_array(x) else x, state)
 
 
 def chain(*transforms: GradientTransform) -> GradientTransform:
     """The transforms one after another; the state is the tuple of their states.
 
+    Where one returns None for every leaf, the step ends: those after it are not called, and their states stay as they are.
     A chain in a chain is the chain of all their links: ``chain(chain(a, b), c)`` is ``chain(a, b, c)``.
     """
     links: list[Link] = []
@@ -309,6 +338,7 @@ class _Partition(Link):
             )
         self.places = {label: [i for i, at in enumerate(self.labels) if at == label] for label in links}
         self.specs = {label: list_spec(places) for label, places in self.places.items()}
+        self.undone = all(link.undone for link in links.values())
 
     def start(self, params: list, spec: Any) -> dict:
         if len(params) != len(self.labels) or spec.paths() != self.spec.paths():
