@@ -47,7 +47,7 @@ def autocast(precision: str) -> AutogradContext:
         precision: "bf16", "fp16", or "fp32", which is no mixed precision, also inside a block that has it.
 
     Open it around the model and the loss; call ``backward()`` inside or outside. With "fp16" scale the loss (see
-    ``autograd.gradients.LossScaler``), or small gradients become 0.
+    ``autograd.gradients.unscale``), or small gradients become 0.
 
     Raises:
         ImportError: "bf16" without ml_dtypes. ValueError: another name.

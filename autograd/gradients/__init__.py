@@ -31,10 +31,11 @@ from .clipping import (
     clip_grad_norm_,
     global_norm,
 )
+from .loss_scaling import loss_scale, scale_loss, unscale
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 
 __all__ = [
     "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_adaptively", "clip_by_global_norm",
-    "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "global_norm", "identity", "leafwise", "partition", "scale",
-    "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+    "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "global_norm", "identity", "leafwise", "loss_scale",
+    "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "scale_loss", "stateless", "trace", "unscale",
 ]  # fmt: skip
