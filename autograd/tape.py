@@ -19,6 +19,7 @@ import numpy as np
 from . import backend
 from .context import current, enable_grad
 from .shapes import numpy_dtype
+from .sparse import RowSparse
 
 next_serial = count().__next__
 _by_serial = attrgetter("serial")
@@ -206,7 +207,7 @@ class BackwardPass:
             seeds: for each output its cotangent, of the output's shape. None stands for one, for scalar outputs.
 
         The gradients are raw arrays, or tensors if the pass is recorded; ``.grad`` of leaves is not touched. Raw arrays
-        are the caller's own: no two of them share memory.
+        are the caller's own: no two of them share memory. They are dense (``backward()`` keeps sparse ones as they are).
         """
         found = self._run(seeds)
         return found if self.record else _apart(found)
@@ -287,6 +288,8 @@ class BackwardPass:
                 previous = grads.get(parent)
                 if previous is None:
                     grads[parent] = d
+                elif type(d) is RowSparse:  # on the left: not every library's arrays leave + to it
+                    grads[parent] = d + previous
                 elif parent in owned:
                     grads[parent] += d
                 else:
@@ -300,7 +303,9 @@ def _apart(found: dict[Node, Any]) -> dict[Node, Any]:
     """Gradients of which each has memory of its own, that can be written to."""
     roots = set()
     for node, g in found.items():
-        if type(g) is np.ndarray:
+        if type(g) is RowSparse:
+            found[node] = g.dense()
+        elif type(g) is np.ndarray:
             root = g
             while type(root.base) is np.ndarray:
                 root = root.base

@@ -4,7 +4,8 @@ Outside, a transform is a ``GradientTransform``: two functions over trees of arr
 the tree as the flat list of its leaves, so a chain flattens once however many links it has. A ``Leafwise`` link is a
 *kernel*: arithmetic on one leaf and its state buffers. Neighbouring kernels run leaf by leaf, and where all of them are
 elementwise a large NumPy leaf is cut into tiles that stay in the processor's cache, so the temporaries of a kernel
-cost no memory traffic and kernels can be written as plain arithmetic. A pair of functions from outside is a link too: ``_OnTree``.
+cost no memory traffic and kernels can be written as plain arithmetic. A sparse gradient (``RowSparse``) is worked on in the
+same way, as if its rows were one tile (``autograd.gradients.sparse`` says what that means). A pair of functions from outside is a link too: ``_OnTree``.
 
 *No update this step.* A link that returns None for every leaf ends the step: the links after it are not called, so their
 state stays as it is, and so do the parameters. An accumulator does that until it has gathered enough. A link that calls
@@ -21,6 +22,7 @@ import numpy as np
 import optree
 
 from .. import backend
+from ..sparse import RowSparse, put_rows, take_rows
 
 TILE = 32768
 """Elements of a tile. Fewer, and the calls cost more than the work; more, and the arrays of a kernel leave the cache."""
@@ -34,6 +36,7 @@ class GradientTransform(NamedTuple):
             of any supported library; the state is a tree of arrays and Python numbers.
         update: ``update(grads, state, params) -> (updates, state)``. ``grads`` has the structure and the shapes of
             ``params``, or None where there is no gradient: such a leaf gets the update None, and its state stays as it is.
+            A gradient may also be a ``RowSparse``, whose update is one too.
 
     Gradients and parameters are never modified. The state passed in is given away: its buffers are reused, so go on
     with the state that is returned. Updates may share memory with gradients or with the state: read them before the
@@ -201,12 +204,12 @@ def _run(
 ) -> list:
     """Run neighbouring kernels over every leaf: large leaves tile by tile (if ``tiles``), all the others link by link."""
     kernels = [link.begin(state) for link, state in zip(links, states, strict=True)]
-    large: list[int] = []
-    if tiles:
-        large = [i for i, g in enumerate(grads) if type(g) is np.ndarray and g.size > TILE]
+    parts = [
+        i for i, g in enumerate(grads) if (type(g) is np.ndarray and tiles and g.size > TILE) or type(g) is RowSparse
+    ]
     updates = grads
-    if large:
-        updates = [None if i in large else g for i, g in enumerate(grads)]
+    if parts:
+        updates = [None if i in parts else g for i, g in enumerate(grads)]
     for link, kernel, state in zip(links, kernels, states, strict=True):
         if not link.buffers:
             updates = [g if g is None else kernel(g, p) for g, p in zip(updates, params, strict=True)]
@@ -218,12 +221,15 @@ def _run(
                 counts[i] += 1
                 g = kernel(g, p, counts[i], *arrays)
             updates.append(g)
-    for i in large:
+    for i in parts:
         work: list[tuple[Callable, tuple, list]] = []
         for link, kernel, state in zip(links, kernels, states, strict=True):
             if link.buffers:
                 state["t"][i] += 1
             work.append((kernel, (state["t"][i],) if link.buffers else (), [state[name][i] for name in link.buffers]))
+        if type(grads[i]) is RowSparse:
+            updates[i] = _on_rows(work, grads[i], params[i], links)
+            continue
         updates[i] = _tiled(
             work, grads[i], params[i], apply and type(params[i]) is np.ndarray and params[i].flags.writeable
         )
@@ -247,6 +253,22 @@ def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarra
             out = np.empty(g.shape, u.dtype)
         out[part] = u
     return APPLIED if apply else out
+
+
+def _on_rows(work: list[tuple[Callable, tuple, list]], g: RowSparse, p: Any, links: Sequence[Leafwise]) -> RowSparse:
+    """Run kernels on the rows that a sparse gradient has; other rows of the buffers stay as they are."""
+    if not links[0].elementwise:
+        raise TypeError(
+            "this link looks at a whole leaf at once and cannot take a RowSparse gradient; make the embedding with "
+            "sparse=False, or put the weight into a group of its own with partition()"
+        )
+    u, q = g.rows, take_rows(p, g.indices)
+    for kernel, t, arrays in work:
+        rows = [take_rows(x, g.indices) for x in arrays]
+        u = kernel(u, q, *t, *rows)
+        for x, changed in zip(arrays, rows, strict=True):
+            put_rows(x, g.indices, changed)
+    return RowSparse._made(g.indices, u, g.shape)
 
 
 APPLIED: Any = object()
@@ -378,7 +400,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
     def add(p: Any, u: Any) -> Any:
         if u is None:
             return p
-        total = p + u
+        total = u + p if type(u) is RowSparse else p + u
         return total if total.dtype == p.dtype else backend.xp(total).astype(total, p.dtype)
 
     return optree.tree_map(add, params, updates, none_is_leaf=True)

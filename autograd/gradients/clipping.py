@@ -22,6 +22,7 @@ from .. import backend
 from ..tensor import DiffTensor
 from .base import GradientTransform, Link
 from .scaling import number
+from .sparse import RowSparse, on_values, take_rows, values
 
 POLICIES = ("keep", "skip", "raise")
 
@@ -30,14 +31,14 @@ def global_norm(leaves: Iterable[Any], norm_type: float = 2.0) -> float:
     """The norm of all arrays together, as if they were one vector; None counts nothing.
 
     Args:
-        leaves: arrays of any supported library, or None.
+        leaves: arrays of any supported library, sparse gradients, or None.
         norm_type: 1, 2 or ``math.inf``.
 
     Squares are summed in double precision over blocks of 4,096 elements (NumPy), so the result is good to about 1e-6 for
     float32 arrays of any length, and the same for any number of BLAS threads. Where squares overflow or vanish, the
     arrays are scaled first. Magnitudes (norm 1) are summed in double precision throughout.
     """
-    arrays = [g for g in leaves if g is not None]
+    arrays = [values(g) for g in leaves if g is not None]
     if norm_type != 2.0:
         _checked_type(norm_type)
         parts = [_sum_of_magnitudes(g) if norm_type == 1.0 else _largest(g) for g in arrays]
@@ -160,7 +161,9 @@ def clip_by_value(limit: float, nonfinite: str = "keep") -> GradientTransform:
     return _Clip(
         nonfinite,
         lambda grads: global_norm(grads, math.inf),
-        lambda grads, norm, params: [g if g is None else backend.xp(g).clip(g, -bound, bound) for g in grads],
+        lambda grads, norm, params: [
+            g if g is None else on_values(lambda x: backend.xp(x).clip(x, -bound, bound), g) for g in grads
+        ],
     ).transform()
 
 
@@ -188,6 +191,9 @@ def clip_adaptively(clipping: float = 0.01, eps: float = 1e-3, nonfinite: str = 
 
 
 def _adapted(g: Any, p: Any, ratio: float, least: float) -> Any:
+    if type(g) is RowSparse:
+        weights = take_rows(p, g.indices) if p.ndim > 1 else p
+        return g.map(lambda rows: _adapted(rows, weights, ratio, least))
     library = backend.xp(g)
     bound = library.clip(_unit_norms(p), least, None) * ratio
     norm = _unit_norms(g)

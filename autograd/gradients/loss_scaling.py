@@ -25,6 +25,7 @@ from ..halves import is_half
 from ..ops import astype
 from .base import GradientTransform, Link
 from .scaling import number
+from .sparse import on_values, values
 
 _LEAST = 2.0**-126  # gradients that overflow even so are NaN: no scale helps
 
@@ -49,10 +50,11 @@ class _Unscale(Link):
         state["good_steps"] += 1
         if state["good_steps"] >= self.interval:
             state["loss_scale"], state["good_steps"] = scale * self.growth, 0
-        return [g if g is None else g * (1.0 / scale) for g in grads], state
+        return [g if g is None else on_values(lambda x: x * (1.0 / scale), g) for g in grads], state
 
 
 def _finite(g: Any) -> bool:
+    g = values(g)
     library = backend.xp(g)
     with np.errstate(over="ignore", invalid="ignore"):
         if math.isfinite(float(library.sum(g))):  # one fast pass; a sum of finite numbers may overflow as well

@@ -318,18 +318,24 @@ class GroupNorm(_Affine):
 
 
 class Embedding(Module):
-    """The rows of a learned weight (num_embeddings, embedding_dim) at integer ids; standard normal at first."""
+    """The rows of a learned weight (num_embeddings, embedding_dim) at integer ids; standard normal at first.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: Seed = None, dtype: Any = FLOAT32):
+    With ``sparse`` the weight's ``.grad`` is a ``RowSparse`` of the rows that were used, and optimizers update those rows
+    only: see ``autograd.gradients.sparse`` for what that means for momentum and weight decay.
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, sparse: bool = False, rng: Seed = None, dtype: Any = FLOAT32
+    ):
         super().__init__()
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.num_embeddings, self.embedding_dim, self.sparse = num_embeddings, embedding_dim, sparse
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim), init.generator(rng), dtype=dtype))
 
     def forward(self, ids: Any) -> Any:
-        return ops.embedding(ids, self.weight)
+        return ops.embedding(ids, self.weight, self.sparse)
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        return f"{self.num_embeddings}, {self.embedding_dim}" + ", sparse=True" * self.sparse
 
 
 class Dropout(Module):

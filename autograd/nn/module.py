@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import backend
+from ..sparse import RowSparse
 from ..tape import Leaf
 from ..tensor import DiffTensor
 
@@ -234,6 +235,9 @@ class Module:
             raise TypeError(f"to({dtype}): parameters need a floating-point or complex dtype")
 
         def change(array: Any) -> Any:
+            if type(array) is RowSparse:
+                places = array.indices if dtype is not None else backend.to_device(array.indices, where)
+                return RowSparse._made(places, change(array.rows), array.shape)
             if dtype is None:
                 return backend.to_device(array, where)
             return backend.asarray(array, dtype=getattr(backend.xp(array), dtype.name))

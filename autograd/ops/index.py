@@ -6,6 +6,7 @@ to repeated places adds up; ``put`` (``t.at[index].set``) is defined for places 
 
 import importlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import Batch
-from ..halves import half, is_half, single
+from ..halves import half, is_half_array, single
 from ..shapes import INT, axes_of, result_dtype, same, shape_of
+from ..sparse import RowSparse, add_rows, zeros
 from ..table import Domain, op
+from ..tape import Leaf
 from ..tensor import DiffTensor
 from .elementwise import where
 from .layout import reshape
@@ -83,14 +86,8 @@ class _MappedIndexError(TypeError):
 getitem.row = _getitem.row  # type: ignore[attr-defined]
 
 
-def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
-    library = xp(like)
-    where_ = {} if library.__name__ in ("numpy", "cupy") else {"device": like.device}
-    return library.zeros(shape, dtype=like.dtype, **where_)
-
-
 def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
-    out = _zeros(x, shape)
+    out = zeros(x, shape)
     index, x = _assignable(out, index, x)
     if _is_basic(index) or (backend.is_array(index) and index.dtype == bool and type(x) is np.ndarray):
         out[index] = x
@@ -106,11 +103,11 @@ def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
 def _add_at(x: Any, places: Any, n: int) -> Any:
     """A vector of length n with the elements of x added at flat places."""
     library = xp(x)
-    if library is np and is_half(x.dtype):  # a sum is one of float32, rounded at its end
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
         return half(_add_at(single(x), places, n), x.dtype)
     places, x = library.reshape(places, (-1,)), library.reshape(x, (-1,))
     if hasattr(library, "add") and hasattr(library.add, "at"):
-        out = _zeros(x, (n,))
+        out = zeros(x, (n,))
         library.add.at(out, places, x)
         return out
     # no scatter in the array API: multiply by the matrix of places
@@ -212,6 +209,28 @@ for _class in (np.ndarray, np.int64, np.int32):
     take.row.kernels[_class] = lambda x, indices, axis: np.take(x, indices, axis=axis)  # type: ignore[attr-defined]
 
 
+def _sparse_rule(g: Any, _y: Any, _x: Any, indices: Any, axis: int | None) -> Any:
+    """The rows that were taken, where the gradient ends here and is not recorded; otherwise the dense one."""
+    if type(_x) is not Leaf or isinstance(g, (DiffTensor, Batch)):
+        return _take_rule(g, _y, _x, indices, axis)
+    library = xp(g)
+    rows = library.reshape(g, (-1, *_x.shape[1:]))
+    return RowSparse.summed(library.reshape(indices, (-1,)), rows, tuple(_x.shape))
+
+
+_SPARSE_TAKE = replace(take.row, vjps=(_sparse_rule, None))  # type: ignore[attr-defined]
+_SPARSE_TAKE.kernels, _SPARSE_TAKE.apply = take.row.kernels, take  # type: ignore[attr-defined]
+
+
+def sparse_take(x: Any, indices: Any) -> Any:
+    """``take(x, indices, axis=0)`` whose gradient, where x is a leaf, is a RowSparse of the rows that were taken."""
+    y = take(x, indices, axis=0)
+    node = getattr(y, "node", None)
+    if node is not None and node.row is take.row:  # type: ignore[attr-defined]
+        node.row = _SPARSE_TAKE
+    return y
+
+
 def _index_add(x: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> Any:
     library = xp(x)
     a = axes_of(axis, len(shape))[0]
@@ -220,29 +239,8 @@ def _index_add(x: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> An
     m = places.shape[0]
     places = library.where(places < 0, places + n, places)
     rows = library.reshape(library.permute_dims(library.reshape(x, (before, m, after)), (1, 0, 2)), (m, before * after))
-    if library is np:
-        out = _add_rows(rows, places, n)
-    elif hasattr(library, "add") and hasattr(library.add, "at"):
-        out = _zeros(x, (n, before * after))
-        library.add.at(out, places, rows)
-    else:  # no scatter in the array API: multiply by the matrix of places
-        out = library.astype(library.arange(n, device=x.device)[:, None] == places[None, :], x.dtype) @ rows
+    out = half(add_rows(single(rows), places, n), x.dtype) if is_half_array(rows) else add_rows(rows, places, n)
     return library.reshape(library.permute_dims(library.reshape(out, (n, before, after)), (1, 0, 2)), shape)
-
-
-def _add_rows(rows: np.ndarray, places: np.ndarray, n: int) -> np.ndarray:
-    """Rows summed by place: sorted, then added up in runs (several times faster than ``np.add.at`` on rows)."""
-    if is_half(rows.dtype):
-        return half(_add_rows(single(rows), places, n), rows.dtype)  # type: ignore[no-any-return]
-    out = np.zeros((n, rows.shape[1]), rows.dtype)
-    if rows.shape[1] == 1:
-        np.add.at(out[:, 0], places, rows[:, 0])
-    elif len(places):
-        order = np.argsort(places, kind="stable")
-        ordered = places[order]
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        out[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
-    return out
 
 
 index_add = op(

@@ -31,7 +31,7 @@ from .elementwise import (
     softplus,
     where,
 )  # fmt: skip
-from .index import PLACES, take, take_along_axis
+from .index import PLACES, sparse_take, take, take_along_axis
 from .layout import expand_dims, reshape, squeeze
 from .reduce import _softmax_rule, log_softmax, mean, sum
 from .windows import constant
@@ -287,15 +287,20 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, pos_weight: Any =
 # ---- embedding and dropout ----
 
 
-def embedding(ids: Any, weight: Any) -> Any:
+def embedding(ids: Any, weight: Any, sparse: bool = False) -> Any:
     """The rows of weight (n, d) at integer ids of any shape: (*ids.shape, d).
+
+    Args:
+        sparse: whether ``backward()`` leaves in the ``.grad`` of weight, if that is a leaf, a ``RowSparse`` of the rows
+            that were used. Where weight is used otherwise too, the sum is dense; so are the gradients that function
+            transforms return, and recorded ones.
 
     Raises:
         IndexError: an id that is not from 0 to n - 1. TypeError: ids that are not integers.
     """
     ids = ids if hasattr(ids, "dtype") else backend.asarray(ids)
     check_places("embedding", ids, shape_of(weight)[0], "ids")
-    return take(weight, ids, axis=0)
+    return sparse_take(weight, ids) if sparse else take(weight, ids, axis=0)
 
 
 def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
