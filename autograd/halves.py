@@ -15,9 +15,9 @@ SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
 TILE = 32768
 """Elements converted at a time."""
 
-_LARGEST = 65520.0  # what float16 rounds to infinity, from here on
 _SCALE = np.float32(2.0**112)  # between the biases of the exponents of float32 and float16
 _EXPONENT, _LEAST = np.int32(0x7F800000), np.int32(113 << 23)  # float32's exponent bits; those of float16's least normal number
+_NOT_FINITE = np.int16(0x7C00)  # float16's exponent bits, all set
 _GRID = np.int32((13 << 23) | (1 << 22))  # from the exponent bits of x to 1.5 · 2¹³ times its power of two
 
 
@@ -48,16 +48,19 @@ def single(x: Any) -> Any:
     if type(x) is not np.ndarray or x.dtype != HALF or x.size < 1024 or (flat := _flat(x)) is None:
         return x.astype(SINGLE)
     out = np.empty_like(x, SINGLE)
-    target, bits = _flat(out), flat.view(np.int16)
+    target, bits, exponents = _flat(out), flat.view(np.int16), np.empty(TILE, np.int16)
     for a in range(0, flat.size, TILE):
         part = target[a : a + TILE]
+        exponent = exponents[: part.size]
+        np.bitwise_and(bits[a : a + TILE], _NOT_FINITE, out=exponent)
+        if np.maximum.reduce(exponent) == _NOT_FINITE:
+            part[...] = flat[a : a + TILE]
+            continue
         word = part.view(np.int32)
         word[...] = bits[a : a + TILE]  # the sign is extended, over bits that the mask clears
         np.left_shift(word, 13, out=word)
         np.bitwise_and(word, np.int32(-0x70002000), out=word)
         np.multiply(part, _SCALE, out=part)
-        if not (part.max() < 65536.0 and part.min() > -65536.0):  # infinity and NaN look like the next exponent
-            part[...] = flat[a : a + TILE]
     return out
 
 
@@ -72,7 +75,7 @@ def half(x: Any, dtype: np.dtype) -> Any:
     for a in range(0, flat.size, TILE):
         part = flat[a : a + TILE]
         step, value = steps[: part.size], values[: part.size]
-        if not _round(part, step, value):
+        if not _round(part, step, value, 143):  # from 65520 on the result is 65536, whose bits are infinity's
             with np.errstate(over="ignore"):
                 target[a : a + TILE] = part.astype(HALF).view(np.uint16)
             continue
@@ -94,26 +97,46 @@ def rounded(x: Any, dtype: np.dtype) -> Any:
     target, steps = _flat(out), np.empty(TILE, np.int32)
     for a in range(0, flat.size, TILE):
         part, value = flat[a : a + TILE], target[a : a + TILE]
-        if dtype != HALF or not _round(part, steps[: part.size], value):
+        if dtype != HALF or not _round(part, steps[: part.size], value, 142):
             with np.errstate(over="ignore", under="ignore"):
                 value[...] = part.astype(dtype)
     return out
 
 
-def _round(x: np.ndarray, step: np.ndarray, out: np.ndarray) -> bool:
+def _round(x: np.ndarray, step: np.ndarray, out: np.ndarray, limit: int) -> bool:
     """Round to float16's numbers: adding 1.5 · 2¹³ times the power of two of x leaves the processor 11 bits to round to.
 
-    False, and nothing done, if some are not finite or overflow.
+    False, and nothing done, if an exponent (biased, as float32's) reaches the limit.
     """
-    if not (x.max() < _LARGEST and x.min() > -_LARGEST):
-        return False
     np.bitwise_and(x.view(np.int32), _EXPONENT, out=step)
+    if np.maximum.reduce(step) >= limit << 23:
+        return False
     np.maximum(step, _LEAST, out=step)
     np.add(step, _GRID, out=step)
     large = step.view(SINGLE)
     np.add(x, large, out=out)
     np.subtract(out, large, out=out)
     return True
+
+
+def _infinity(x: np.ndarray) -> int:
+    return 0x7C00 if x.dtype == HALF else 0x7F80
+
+
+def positive(x: np.ndarray) -> Any:
+    """Where an array of half precision is greater than 0, by its bits: NumPy would convert each element."""
+    return (x.view(np.int16) - np.int16(1)).view(np.uint16) < np.uint16(_infinity(x))
+
+
+def without_negative(x: np.ndarray) -> Any:
+    """An array of half precision with its negative numbers, minus infinity included, replaced by 0; NaN stays."""
+    bits = x.view(np.int16)
+    return np.multiply(bits, bits > np.int16(_infinity(x) - 0x8000), dtype=np.int16).view(x.dtype)
+
+
+def is_half_array(x: Any) -> bool:
+    """Whether a value is a NumPy array, not a scalar, of half precision."""
+    return type(x) is np.ndarray and x.dtype.itemsize == 2 and is_half(x.dtype)
 
 
 def _flat(x: np.ndarray) -> Any:

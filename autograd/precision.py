@@ -47,7 +47,7 @@ def autocast(precision: str) -> AutogradContext:
         precision: "bf16", "fp16", or "fp32", which is no mixed precision, also inside a block that has it.
 
     Open it around the model and the loss; call ``backward()`` inside or outside. With "fp16" scale the loss (see
-    ``autograd.gradients.LossScaler``), or small gradients become 0.
+    ``autograd.gradients.unscale``), or small gradients become 0.
 
     Raises:
         ImportError: "bf16" without ml_dtypes. ValueError: another name.
@@ -198,7 +198,10 @@ def _rule(rule: Callable, index: int, low: np.dtype | None) -> Callable:
 
     def run(g: Any, out: Any, *xs: Any, **params: Any) -> Any:
         x = xs[index]
-        d = rule(_widened(g, low), _widened(out, None), *[_widened(a, low) for a in xs], **params)
+        wide = _widened(g, low)
+        d = rule(wide, _widened(out, None), *[_widened(a, low) for a in xs], **params)
+        if d is wide and d is not g and d.shape == x.shape and g.dtype == x.dtype:  # the rule of an addition, say
+            return g
         d = tape.match(d, tuple(x.shape), SINGLE if is_half(numpy_dtype(x.dtype)) else x.dtype)
         if is_half(numpy_dtype(x.dtype)):
             return _narrowed(d, numpy_dtype(x.dtype))

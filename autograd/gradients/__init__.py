@@ -36,12 +36,13 @@ from .clipping import (
     global_norm,
 )
 from .compression import compress
+from .loss_scaling import loss_scale, scale_loss, unscale
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 from .sparse import RowSparse
 
 __all__ = [
     "GradientTransform", "RowSparse", "accumulate", "accumulated", "add_decayed_weights", "apply_updates", "chain",
     "clip_adaptively", "clip_by_global_norm", "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "codecs",
-    "compress", "global_norm", "identity", "leafwise", "no_sync", "partition", "scale", "scale_by_adam", "scale_by_lr",
-    "scale_by_rms", "stateless", "synchronizing", "trace", "weigh",
+    "compress", "global_norm", "identity", "leafwise", "loss_scale", "no_sync", "partition", "scale", "scale_by_adam",
+    "scale_by_lr", "scale_by_rms", "scale_loss", "stateless", "synchronizing", "trace", "unscale", "weigh",
 ]  # fmt: skip

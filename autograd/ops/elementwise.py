@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
+from ..halves import is_half, is_half_array, positive, without_negative
 from ..shapes import (
     compared,
     floating,
@@ -146,7 +147,7 @@ def _np_where(c: Any, x: Any, y: Any) -> Any:
             return kind(x if c else y)
         return backend.scalar(np.where(c, x, y))
     if (type(y) is float or type(y) is int) and y == 0 and type(x) is np.ndarray and x.size > 1000:
-        bits = _INTEGERS.get(x.dtype)
+        bits = _INTEGERS.get(x.dtype, np.int16 if is_half(x.dtype) else None)
         if bits is not None and c.shape == x.shape and c.dtype == bool:
             kept = c.view(np.int8).astype(bits)
             kept *= x.view(bits)
@@ -396,10 +397,12 @@ softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda 
 
 def _np_relu(x: np.ndarray) -> np.ndarray:
     """NumPy's maximum with a number is slow; with a row of zeros it is twice as fast."""
+    if is_half_array(x):
+        return without_negative(x)  # type: ignore[no-any-return]
     return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if type(x) is np.ndarray and x.ndim > 1 and x.dtype.kind == "f" else 0)
 
 
-relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, precision="inputs", doc="max(x, 0); derivative 0 at 0.")
+relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(positive(y) if is_half_array(y) else greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, precision="any", doc="max(x, 0); derivative 0 at 0.")
 relu.row.kernels[np.ndarray] = _np_relu
 
 

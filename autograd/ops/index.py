@@ -14,7 +14,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import Batch
-from ..halves import half, is_half, single
+from ..halves import half, is_half_array, single
 from ..shapes import INT, axes_of, result_dtype, same, shape_of
 from ..sparse import RowSparse, add_rows, zeros
 from ..table import Domain, op
@@ -103,7 +103,7 @@ def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
 def _add_at(x: Any, places: Any, n: int) -> Any:
     """A vector of length n with the elements of x added at flat places."""
     library = xp(x)
-    if library is np and is_half(x.dtype):  # a sum is one of float32, rounded at its end
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
         return half(_add_at(single(x), places, n), x.dtype)
     places, x = library.reshape(places, (-1,)), library.reshape(x, (-1,))
     if hasattr(library, "add") and hasattr(library.add, "at"):
@@ -239,7 +239,7 @@ def _index_add(x: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> An
     m = places.shape[0]
     places = library.where(places < 0, places + n, places)
     rows = library.reshape(library.permute_dims(library.reshape(x, (before, m, after)), (1, 0, 2)), (m, before * after))
-    out = add_rows(rows, places, n)
+    out = half(add_rows(single(rows), places, n), x.dtype) if is_half_array(rows) else add_rows(rows, places, n)
     return library.reshape(library.permute_dims(library.reshape(out, (n, before, after)), (1, 0, 2)), shape)
 
 
