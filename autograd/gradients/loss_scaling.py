@@ -70,14 +70,14 @@ def unscale(
     Args:
         init_scale: the first scale. Powers of two change no digits.
         growth: the factor, at least 1, after ``interval`` steps in a row without overflow.
-        backoff: the factor, in (0, 1), after a step whose gradients hold an infinity or NaN. That step is called off: parameters,
+        backoff: the factor, in (0, 1], after a step whose gradients hold an infinity or NaN. That step is called off: parameters,
             and the states of all other links, stay as they were.
 
     The state has ``"loss_scale"``, to multiply the next loss with (``scale_loss`` does), ``"good_steps"`` since it last
     changed, and ``"skips"``, the number of steps called off. If that goes up step after step, the gradients are not too
     large but NaN; look with ``AutogradContext(anomaly=True)``.
     """
-    init_scale, backoff = number("init_scale", init_scale, "(0, inf)"), number("backoff", backoff, "(0, 1)")
+    init_scale, backoff = number("init_scale", init_scale, "(0, inf)"), number("backoff", backoff, "(0, 1]")
     growth = number("growth", growth, "[1, inf)")
     if isinstance(interval, bool) or not isinstance(interval, (int, np.integer)) or interval < 1:
         raise ValueError(f"interval must be an integer of at least 1, not {interval!r}")

@@ -6,10 +6,13 @@ numbers, which is saved and loaded with the trainer. Loggers (``loggers``) are c
 
 import copy
 import math
-from typing import Any
+from typing import Any, Literal
 
 from .. import backend
 from ..gradients import global_norm
+from ..gradients.scaling import Schedule
+from ..gradients.sparse import values
+from ..optim.plateau import ReduceOnPlateau
 
 
 class Callback:
@@ -111,14 +114,12 @@ class EarlyStopping(Callback):
 class ReduceLROnPlateau(Callback):
     """Multiply every learning rate by ``factor`` when a value has not improved for more than ``patience`` epochs.
 
-    Epoch for epoch PyTorch's callback of that name.
+    ``autograd.optim.plateau.ReduceOnPlateau`` told of each epoch; its arguments are those of that class.
 
     Args:
-        min_lr: no rate is brought below it.
-        mode: "min" or "max": which way is better.
-        threshold: how much better is an improvement.
-        threshold_mode: whether ``threshold`` is a share of the best value ("rel") or a difference ("abs").
-        cooldown: epochs after a reduction in which none counts as bad.
+        monitor: the value of an epoch to watch.
+
+    The optimizer's rate must be a number, or a schedule that was passed through ``plateau.over``.
     """
 
     def __init__(
@@ -127,41 +128,36 @@ class ReduceLROnPlateau(Callback):
         patience: int = 2,
         min_lr: float = 1e-7,
         monitor: str = "val_loss",
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
         threshold: float = 1e-4,
-        threshold_mode: str = "rel",
+        threshold_mode: Literal["rel", "abs"] = "rel",
         cooldown: int = 0,
     ):
-        super().__init__()
-        if not 0 < factor <= 1:
-            raise ValueError(f"ReduceLROnPlateau: factor must be above 0 and at most 1, not {factor!r}")
-        if mode not in ("min", "max"):
-            raise ValueError(f'ReduceLROnPlateau: mode must be "min" or "max", not {mode!r}')
-        if threshold_mode not in ("rel", "abs"):
-            raise ValueError(f'ReduceLROnPlateau: threshold_mode must be "rel" or "abs", not {threshold_mode!r}')
-        self.factor, self.patience, self.min_lr, self.monitor = factor, patience, min_lr, monitor
-        self.sign, self.threshold, self.relative = 1 if mode == "min" else -1, threshold, threshold_mode == "rel"
-        self.cooldown = cooldown
-        self.state = {"best": self.sign * math.inf, "waited": 0, "cooling": 0}
+        self.monitor, self._scheduled = monitor, False
+        self.plateau = ReduceOnPlateau(factor, patience, threshold, threshold_mode, cooldown, min_lr, mode)
+
+    @property
+    def state(self) -> dict[str, Any]:  # type: ignore[override]
+        return self.plateau.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.plateau.load_state_dict(state)
+
+    def over(self, schedule: Schedule) -> Schedule:
+        """The schedule with the reductions in it, for an optimizer whose rate moves by itself too (a warm-up)."""
+        self._scheduled = True
+        return self.plateau.over(schedule)
 
     def on_fit_start(self, trainer: Any) -> None:
-        if trainer.schedule is not None or any("step" in place for place in trainer.rates()):
-            raise ValueError("ReduceLROnPlateau lowers a constant learning rate, but this one follows a schedule; use one of them")
+        moving = trainer.schedule is not None or any("step" in place for place in trainer.rates())
+        if moving and not self._scheduled:
+            raise ValueError(
+                "ReduceLROnPlateau lowers a constant learning rate, but this one follows a schedule; make the optimizer "
+                "with callback.over(schedule)"
+            )
 
     def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
-        value, state = monitored(row, self.monitor, "ReduceLROnPlateau"), self.state
-        best = state["best"]
-        bound = best * (1.0 - self.sign * self.threshold) if self.relative else best - self.sign * self.threshold
-        if self.sign * value < self.sign * bound:
-            state["best"], state["waited"] = value, 0
-        else:
-            state["waited"] += 1
-        if state["cooling"]:
-            state["cooling"], state["waited"] = state["cooling"] - 1, 0
-        if state["waited"] > self.patience:
-            state["waited"], state["cooling"] = 0, self.cooldown
-            for place in trainer.rates():
-                place["lr"] = max(place["lr"] * self.factor, min(self.min_lr, place["lr"]))
+        self.plateau.observe(monitored(row, self.monitor, "ReduceLROnPlateau"), trainer.optimizer)
 
 
 class Statistics(Callback):
@@ -188,7 +184,7 @@ class Statistics(Callback):
             self._before.append((name, parameter, raw + 0))  # a copy, in any library
             self._row[f"grad_norm/{name}"] = global_norm([grad])
             self._row[f"weight_norm/{name}"] = global_norm([raw])
-            self._row[f"grad_zeros/{name}"] = 1.0 - float(backend.xp(grad).count_nonzero(grad)) / max(parameter.size, 1)
+            self._row[f"grad_zeros/{name}"] = 1.0 - _nonzero(grad) / max(parameter.size, 1)
 
     def on_step_end(self, trainer: Any) -> None:
         for name, parameter, before in self._before:
@@ -197,3 +193,8 @@ class Statistics(Callback):
         if self._row:
             trainer.log(self._row)
         self._before, self._row = [], {}
+
+
+def _nonzero(grad: Any) -> int:
+    array = values(grad)
+    return int(backend.xp(array).count_nonzero(array))

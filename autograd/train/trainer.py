@@ -23,11 +23,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .. import backend, optim
 from ..context import AutogradContext, no_grad
-from ..gradients import GradientTransform, chain, clip_by_global_norm
+from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
 from ..halves import is_half, single
 from ..nn import Module, losses
 from ..optim import Optimizer
@@ -71,6 +71,7 @@ class Trainer:
         metrics: names or ``Metric`` objects, measured in training and validation beside the loss.
         schedule: a function step -> learning rate, for all parameters; None: the optimizer's own.
         precision: "fp32", or "fp16" or "bf16" for mixed precision.
+        scaling: for "fp16", how the loss is scaled: a ``gradients.unscale`` with settings of your own.
         accumulate: batches whose gradients make one step.
         clip: the largest global norm of a step's gradients, or any gradient transform.
         nonfinite: "error" stops at a loss or gradient that is not finite, "skip" leaves that step out.
@@ -81,6 +82,7 @@ class Trainer:
         save_every: steps from one save to the next inside an epoch.
         monitor: the value of an epoch that picks the best one; None: val_loss, or train_loss without validation data.
         mode: "min" or "max": which way ``monitor`` is better.
+        about: what checkpoints say of the run beside its state, such as its config: JSON values.
 
     Attributes:
         epoch, batch, step: epochs done, batches of the present one done, and steps done in all.
@@ -100,6 +102,7 @@ class Trainer:
         metrics: Sequence[str | Metric] = (),
         schedule: Callable[[int], float] | None = None,
         precision: str = "fp32",
+        scaling: GradientTransform | None = None,
         accumulate: int = 1,
         clip: float | GradientTransform | None = None,
         nonfinite: str = "error",
@@ -110,7 +113,8 @@ class Trainer:
         checkpoints: str | os.PathLike | CheckpointFolder | None = None,
         save_every: int | None = None,
         monitor: str | None = None,
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
+        about: dict[str, Any] | None = None,
     ):
         for name, count in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
             if count is not None and count < 1:
@@ -127,8 +131,9 @@ class Trainer:
         self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
         if isinstance(checkpoints, (str, os.PathLike)):
             checkpoints = CheckpointFolder(checkpoints, mode=mode)
-        self.checkpoints, self.monitor, self.mode = checkpoints, monitor, mode
-        self.before = self._chain_before(clip)
+        self.checkpoints, self.monitor, self.mode, self.about = checkpoints, monitor, mode, about or {}
+        self.scaled = precision == "fp16" or scaling is not None
+        self.before = self._chain_before(clip, (scaling or unscale()) if self.scaled else None)
         self.epoch = self.batch = self.step = self.logged = self.skipped = 0
         self.epochs, self.batches = 0, None
         self.history, self.last = History(), {}
@@ -138,12 +143,13 @@ class Trainer:
         self._watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
         self._interrupted = False
 
-    def _chain_before(self, clip: float | GradientTransform | None) -> Optimizer:
-        """What gradients go through before the optimizer. Its first link always measures the norm and sees to NaN."""
+    def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
+        """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
         number = clip is None or isinstance(clip, (int, float))
         policy = {"error": "raise", "skip": "skip"}[self.nonfinite]
         watch = clip_by_global_norm(clip if number and clip is not None else sys.float_info.max, nonfinite=policy)
-        return Optimizer(self.optimizer.params, chain(watch, *(() if number else (clip,))))
+        links = (*(() if scaling is None else (scaling,)), watch, *(() if number else (clip,)))
+        return Optimizer(self.optimizer.params, chain(*links))
 
     # ---- training ----
 
@@ -234,11 +240,11 @@ class Trainer:
             prediction, target, loss = self.compute(batch)
         value, count = float(loss), _count(target)
         if not math.isfinite(value):
-            if self.nonfinite == "error":
+            if self.nonfinite == "error" and not self.scaled:
                 raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
             return count, value  # without backward; _step leaves the whole step out
         weight = count / (window[0][0] if window else count)
-        (loss if weight == 1.0 else loss * weight).backward()
+        scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
         host = [None if x is None else _host(x) for x in (prediction, target)]
         for m in self._watched:
             m.update(*host, value)
@@ -284,7 +290,7 @@ class Trainer:
             self.optimizer.step(updates)
         self.step += 1
         loss = sum(n * loss for n, loss in window) / sum(counts)
-        self.last = {"loss": loss, "grad_norm": float(self.before.state[0]["norm"]), "skipped": float(skipped)}
+        self.last = {"loss": loss, "grad_norm": float(self.before.state[int(self.scaled)]["norm"]), "skipped": float(skipped)}
         window.clear()
         self._tell("on_step_end")
         if self.log_every is not None and self.step % self.log_every == 0:
@@ -331,14 +337,17 @@ class Trainer:
 
     def rates(self) -> list[dict[str, Any]]:
         """The places in the optimizer's state that hold a learning rate, under ``"lr"``; empty if there is none."""
-        return self.optimizer.rates()
+        try:
+            return self.optimizer.rates()
+        except AttributeError:  # a chain without a learning rate
+            return []
 
     def named_gradients(self) -> Iterator[tuple[str, DiffTensor, Any]]:
         """Name, parameter and this step's gradient of every parameter that has one."""
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        names, scale = {id(p): name for name, p in self.model.named_parameters()}, loss_scale(self.before.state)
         for p, g in zip(self.optimizer.params, self.gradients, strict=True):
             if g is not None:
-                yield names.get(id(p), ""), p, g
+                yield names.get(id(p), ""), p, g if scale == 1.0 else g * (1.0 / scale)
 
     def _see_best(self, row: dict[str, Any]) -> float:
         name = self.monitor or ("val_loss" if "val_loss" in row else "train_loss")
@@ -351,6 +360,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on: nested dicts of arrays on the host and JSON values."""
         return {
+            "about": copy.deepcopy(self.about),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "before": self.before.state_dict(),

@@ -11,13 +11,13 @@ import numpy as np
 
 import autograd
 from autograd import backend, train
-from autograd.gradients import GradientTransform, chain, partition
+from autograd.gradients import GradientTransform, chain, partition, unscale
 from autograd.gradients.compression import compress
 from autograd.nn import Module
 from autograd.optim import Optimizer
 from autograd.train import Callback, Loader, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
-from autograd.train.rates import WarmUp, schedule
+from autograd.train.rates import schedule
 
 from ..seeds import Streams
 from . import sources
@@ -65,20 +65,22 @@ def prepare(config: Config) -> Run:
     model = _model(config, source, streams)
     if device != "cpu":
         model.to(device)
+    precision = config.precision.dtype or ("fp16" if config.training.use_amp and device != "cpu" else "fp32")
+    plateau, callbacks = _callbacks(config, val is not None)
     steps_per_epoch = math.ceil(len(training) / config.training.accumulate)
     steps = min(config.training.epochs * steps_per_epoch, config.training.max_steps or math.inf)
-    optimizer, frozen = _optimizer(config, model, steps_per_epoch, int(steps), streams)
+    optimizer, frozen = _optimizer(config, model, steps_per_epoch, int(steps), streams, plateau)
     trainer = Trainer(
         model,
         build("loss", config.training.loss or DEFAULTS[config.task]["loss"]),
         optimizer,
         metrics=[build("metric", m) for m in config.metrics.names or DEFAULTS[config.task]["metrics"]],
-        precision=config.precision.dtype or ("fp16" if config.training.use_amp and device != "cpu" else "fp32"),
-        **_scaling(config),
+        precision=precision,
+        scaling=_scaling(config, precision),
         accumulate=config.training.accumulate,
         clip=config.training.grad_clip or None,
         nonfinite=config.training.nonfinite,
-        callbacks=_callbacks(config, val is not None),
+        callbacks=callbacks,
         loggers=_loggers(config),
         log_every=config.logging.every_steps,
         checkpoints=train.CheckpointFolder(
@@ -154,7 +156,12 @@ def _model(config: Config, source: Source, streams: Streams) -> Module:
 
 
 def _optimizer(
-    config: Config, model: Module, steps_per_epoch: int, steps: int, streams: Streams
+    config: Config,
+    model: Module,
+    steps_per_epoch: int,
+    steps: int,
+    streams: Streams,
+    plateau: train.ReduceLROnPlateau | None,
 ) -> tuple[Optimizer, int]:
     """The optimizer, and how many parameters are frozen."""
     t, c = config.training, config.compression
@@ -175,6 +182,7 @@ def _optimizer(
         if base is not None:
             share = lr / t.lr if t.lr else 1.0
             rate = base if share == 1.0 else lambda step: base(step) * share
+            rate = rate if plateau is None else plateau.over(rate)
         return chain(*(build("link", link, lr=rate) for link in config.optimizer.chain))
 
     before = []
@@ -191,8 +199,13 @@ def _optimizer(
     return Optimizer([p for _, p in trained], chain(*before, last)), frozen
 
 
-def _scaling(config: Config) -> dict[str, Any]:
-    return {}
+def _scaling(config: Config, precision: str) -> GradientTransform | None:
+    p = config.precision
+    if precision != "fp16" and p.loss_scale is None:
+        return None
+    if p.loss_scale is not None:
+        return unscale(p.loss_scale, growth=1.0, backoff=1.0)  # it stays; a step that overflows is left out
+    return unscale(p.init_scale, p.growth_factor, p.backoff_factor, p.growth_interval)
 
 
 def _monitor(config: Config, validated: bool) -> str:
@@ -204,7 +217,7 @@ def _monitor(config: Config, validated: bool) -> str:
     return name
 
 
-def _callbacks(config: Config, validated: bool) -> list[Callback]:
+def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau | None, list[Callback]]:
     s, e, name, mode = config.scheduler, config.early_stopping, _monitor(config, validated), config.training.monitor_mode
     found: list[Callback] = []
     if e.enabled:
@@ -219,17 +232,15 @@ def _callbacks(config: Config, validated: bool) -> list[Callback]:
                 overfitting_patience=e.overfitting_patience,
             )
         )
-    if s.type == "ReduceLROnPlateau":
-        found.append(
-            train.ReduceLROnPlateau(
-                s.factor, s.patience, s.min_lr, name, mode, s.threshold, s.threshold_mode, s.cooldown
-            )
+    plateau = None
+    if s.type == "ReduceLROnPlateau" and s.factor < 1.0:
+        plateau = train.ReduceLROnPlateau(
+            s.factor, s.patience, s.min_lr, name, mode, s.threshold, s.threshold_mode, s.cooldown
         )
-        if s.warmup_steps:
-            found.append(WarmUp(s.warmup_steps))
+        found.append(plateau)
     if config.logging.statistics:
         found.append(train.Statistics(config.logging.every_steps))
-    return found
+    return plateau, found
 
 
 def _loggers(config: Config) -> list[Callback]:

@@ -23,7 +23,7 @@ from autograd.train import (
     Trainer,
     config,
 )
-from autograd.train.rates import WarmUp, one_cycle, schedule
+from autograd.train.rates import schedule
 
 N = 50
 
@@ -245,23 +245,6 @@ def test_plateau_is_pytorchs(mode: str, factor: float, patience: int, kind: str,
     assert seen == pytest.approx(expected, rel=1e-12) and len(set(seen)) > 2
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("three", [False, True])
-@pytest.mark.parametrize("anneal", ["cos", "linear"])
-def test_one_cycle_is_pytorchs(three: bool, anneal: str) -> None:
-    torch = pytest.importorskip("torch")
-    reference = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-    options = {"pct_start": 0.25, "div_factor": 10.0, "final_div_factor": 100.0, "three_phase": three}
-    cycle = torch.optim.lr_scheduler.OneCycleLR(reference, 0.5, 40, anneal_strategy=anneal, cycle_momentum=False, **options)
-    ours, expected = one_cycle(0.5, 40, anneal=anneal, **options), []  # type: ignore[arg-type]
-    for _ in range(40):
-        expected.append(reference.param_groups[0]["lr"])
-        reference.step()
-        if len(expected) < 40:
-            cycle.step()
-    assert [ours(step) for step in range(40)] == pytest.approx(expected, rel=1e-12)
-
-
 def test_schedules_of_configs() -> None:
     def rates(kind: str, **options: Any) -> list[float]:
         rate = schedule(config.Scheduler(type=kind, min_lr=0.1, **options), 1.0, 4, 12)  # type: ignore[arg-type]
@@ -273,6 +256,7 @@ def test_schedules_of_configs() -> None:
     assert rates("LinearLR", warmup_steps=2)[:4] == [0.5, 1.0, 1.0, 0.91]
     assert rates("CosineAnnealingLR")[6] == pytest.approx(0.55)
     assert rates("constant", warmup_steps=4) == [0.25, 0.5, 0.75] + [1.0] * 9
+    assert rates("OneCycleLR", max_lr=2.0, pct_start=0.25)[2] == 2.0
     for kind in ("constant", "ReduceLROnPlateau"):
         assert schedule(config.Scheduler(type=kind), 1.0, 4, 12) is None  # type: ignore[arg-type]
 
@@ -284,8 +268,12 @@ def test_warm_up_goes_with_a_plateau() -> None:
         def on_step_end(self, trainer: Any) -> None:
             seen.append(trainer.optimizer.lr)
 
-    run(Rows(val_loss=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5]), ReduceLROnPlateau(0.5, 1), WarmUp(4), See(), epochs=6, lr=0.8)
-    assert seen == pytest.approx([0.2, 0.4, 0.6, 0.4, 0.4, 0.4])  # the third epoch halved 0.8
+    plateau = ReduceLROnPlateau(0.5, 1)
+    rate = schedule(config.Scheduler(warmup_steps=4), 0.8, 1, 6)
+    assert rate is not None
+    losses = Rows(val_loss=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5])
+    run(losses, plateau, See(), epochs=6, optimizer=optim.sgd(plateau.over(rate)))
+    assert seen == pytest.approx([0.4, 0.6, 0.8, 0.4, 0.4, 0.4])  # rates of the next steps; after the third epoch they are halved
 
 
 def test_a_schedule_sets_the_rate_of_every_step() -> None:
@@ -322,6 +310,35 @@ def test_steps_that_are_not_finite_can_be_skipped() -> None:
     assert same_state(with_bad.state_dict(), without.state_dict()) and trainer.step == 15
     with pytest.raises(NonFiniteError, match="50 steps in a row"):
         Trainer(nn.Linear(6, 2), nonfinite="skip").fit((x * math.nan, y), epochs=60, batch_size=N)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_mixed_precision_trains_as_float32_does(precision: str) -> None:
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes")
+    x, y = data()
+    finals = []
+    for kind in ("fp32", precision):
+        t = Trainer(network(dropout=0.0), optimizer=optim.adamw(0.01), precision=kind, accumulate=2, clip=1.0, metrics=["accuracy"])
+        finals.append(t.fit((x, y), (x, y), epochs=8, batch_size=8).final)
+    assert finals[1]["val_loss"] == pytest.approx(finals[0]["val_loss"], rel=0.03)
+    assert finals[1]["val_loss"] != finals[0]["val_loss"]
+    assert all(p.dtype == np.float32 for p in t.model.parameters())
+
+
+def test_steps_that_overflow_lower_the_loss_scale() -> None:
+    x, y = data()
+    trainer = Trainer(network(), precision="fp16", scaling=gradients.unscale(2.0**40, interval=4))
+    trainer.fit((x, y), epochs=30, batch_size=N)
+    state = trainer.before.state[0]
+    assert state["skips"] > 0 and state["loss_scale"] < 2.0**40 and trainer.history.final["train_loss"] < 0.7
+    assert trainer.optimizer.state_dict() and trainer.step == 30
+    whole, part, last = (Trainer(network(), precision="fp16", scaling=gradients.unscale(2.0**40)) for _ in range(3))
+    whole.fit((x, y), epochs=4, batch_size=4)
+    part.fit((x, y), epochs=4, batch_size=4, max_steps=17)
+    last.load_state_dict(part.state_dict())
+    last.fit((x, y), epochs=4, batch_size=4)
+    assert same_state(whole.model.state_dict(), last.model.state_dict())
 
 
 def test_functions_and_losses_inside_models() -> None:
