@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from .. import backend, optim
 from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
@@ -244,7 +246,8 @@ class Trainer:
                 raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
             return count, value  # without backward; _step leaves the whole step out
         weight = count / (window[0][0] if window else count)
-        scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
+        with np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext():
+            scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
         host = [None if x is None else _host(x) for x in (prediction, target)]
         for m in self._watched:
             m.update(*host, value)
