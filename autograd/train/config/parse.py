@@ -201,7 +201,8 @@ class _Reader:
             try:
                 entry.builder(**read, **entry.trial)
             except (ValueError, TypeError) as error:
-                raise self.fail(at, f"{name}: {error}") from None
+                problem = str(error).removeprefix(f"{name}: ")
+                raise self.fail(at, problem if at[-1] == name else f"{name}: {problem}") from None
         return read
 
 

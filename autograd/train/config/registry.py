@@ -11,9 +11,9 @@ schema and the reference follow. Features are the sections whose code lies above
 """
 
 import inspect
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from .keys import Named
@@ -83,10 +83,9 @@ def register(
     old = _ENTRIES[kind].get(name)
     if old is not None and old.builder is not builder:
         raise ValueError(f"register: the {kind} {name!r} is there already: {old.builder!r}")
-    parameters = inspect.signature(builder).parameters
-    hints = _hints(builder)
+    parameters = signature_of(builder).parameters
     options = {
-        p.name: Option(hints.get(p.name, Any), p.default)
+        p.name: Option(Any if p.annotation is p.empty else p.annotation, p.default)
         for p in parameters.values()
         if p.name not in supplied and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
@@ -102,16 +101,17 @@ def register(
     return entry
 
 
-def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
+def signature_of(builder: Callable[..., Any]) -> inspect.Signature:
+    """The signature with its annotations as types, where they can be resolved at run time."""
     try:
-        return typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
-    except NameError:  # an annotation that only a type checker can resolve: its options are not checked for type
-        return {}
+        return inspect.signature(builder, eval_str=True)
+    except NameError:  # an annotation for type checkers only
+        return inspect.signature(builder)
 
 
 def registered(kind: str) -> dict[str, Entry]:
     """The entries of a kind by name."""
-    if kind == "link" and not _ENTRIES["link"]:
+    if kind == "link":
         _register_links()
     return dict(_ENTRIES[kind])
 
@@ -122,15 +122,17 @@ def build(kind: str, named: Named, **supplied: Any) -> Any:
     return entry.builder(**named.options, **{k: v for k, v in supplied.items() if k in entry.supplied})
 
 
-_COMBINATORS = {"chain", "identity", "leafwise", "partition", "stateless"}
+_NOT_LINKS = {"chain", "identity", "leafwise", "partition", "stateless", "accumulate", "compress"}
+"""Functions that make transforms of transforms or functions, and those that have keys of their own."""
 
 
+@cache
 def _register_links() -> None:
     """Every public function of ``autograd.gradients`` and ``autograd.optim`` that makes a gradient transform out of settings."""
     from ... import gradients, optim
 
     for package in (gradients, optim):
-        for name in sorted(set(package.__all__) - _COMBINATORS):
+        for name in sorted(set(package.__all__) - _NOT_LINKS):
             function = getattr(package, name)
-            if inspect.isfunction(function) and _hints(function).get("return") is gradients.GradientTransform:
+            if inspect.isfunction(function) and signature_of(function).return_annotation is gradients.GradientTransform:
                 register("link", name, function, supplied=("lr",), trial={"lr": 0.1})

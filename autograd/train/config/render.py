@@ -235,7 +235,10 @@ def _links_page() -> Iterator[str]:
     yield "Those that take the learning rate end a chain; it comes from `training.lr` and the scheduler.\n"
     yield "| link | options | takes the rate | meaning |"
     yield "|---|---|---|---|"
+    here = __name__.partition(".")[0] + "."
     for name, entry in registry.registered("link").items():
+        if not entry.builder.__module__.startswith(here):  # a package above has its own pages
+            continue
         options = ", ".join(_option(key, option) for key, option in entry.options.items())
         yield _row(f"`{name}`", options or "–", "yes" if "lr" in entry.supplied else "", entry.meaning)
 

@@ -108,6 +108,10 @@ def _scheduler(config: Config, fail: Fail) -> None:
         raise fail(
             "scheduler.warmup_steps", "OneCycleLR rises by itself, for pct_start of the steps; leave warmup_steps out"
         )
+    if s.three_phase and s.pct_start > 0.5:
+        raise fail(
+            "scheduler.pct_start", f"is at most 0.5 with three_phase, where the fall is as long; got {s.pct_start:g}"
+        )
     if s.type != "OneCycleLR" and s.max_lr is not None:
         raise fail("scheduler.max_lr", f"belongs to OneCycleLR; {s.type} starts from training.lr")
     if s.type in ("ReduceLROnPlateau", "CosineAnnealingLR", "LinearLR") and s.min_lr > lr:

@@ -114,7 +114,7 @@ def checked(hint: Any, spec: Spec, value: Any) -> Any:
     Raises:
         Misfit: it does not fit.
     """
-    if hint is Any or (value is None and optional(hint)):
+    if hint is Any or isinstance(hint, str) or (value is None and optional(hint)):
         return value
     for part in members(hint):
         found = _fits(part, spec, value)
