@@ -114,6 +114,15 @@ def test_contractions(x, codec):
         assert error <= x.size * codec.threshold**2
 
 
+@given(hnp.arrays(np.float64, 12, elements=st.sampled_from([0.0, 1.0, -1.0, 2.0, np.nan, np.inf])), st.integers(1, 12))
+def test_ties_and_nan_among_the_largest(x, k):
+    places, values = sent(TopK(k), x)[0].arrays
+    size = np.where(np.isnan(x), np.inf, abs(x))
+    assert len(set(places.tolist())) == k and np.array_equal(values, x[places], equal_nan=True)
+    assert np.array_equal(np.sort(size[places]), np.sort(size)[12 - k :])
+    assert np.isnan(values).sum() == min(k, np.isnan(x).sum())
+
+
 @given(vectors, st.integers(1, 40))
 def test_the_largest_are_kept(x, k):
     payload, decoded = sent(TopK(k), x)
@@ -130,7 +139,7 @@ UNBIASED = [RandomK(0.3), RandomK(2), Quantize(2, 16), Quantize(3, 5), Quantize(
 def test_unbiased_codecs(codec, dtype):
     """The mean of many draws is near x, their spread within the bound, and shrunken they contract."""
     x = rng(3).standard_normal(40).astype(dtype)
-    generator, draws = rng(5), 3000
+    generator, draws = rng(5), 1500
     found = np.array([sent(codec, x, generator)[1] for _ in range(draws)], np.float64)
     omega, square = codec.variance(x.size), float(np.sum(x.astype(float) ** 2))
     spread = float(np.mean(np.sum((found - x) ** 2, axis=1)))
