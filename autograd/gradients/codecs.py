@@ -160,8 +160,15 @@ class TopK(Codec):
         flat = x.reshape(-1)
         k = _kept(self.amount, flat.size)
         places = np.arange(flat.size)
-        if k < flat.size:  # NaN counts as largest
-            places = np.sort(np.argpartition(np.abs(flat), flat.size - k)[flat.size - k :])
+        if k < flat.size:
+            sizes = np.abs(flat)
+            least = np.partition(sizes, flat.size - k)[flat.size - k]
+            if np.isnan(least):  # NaN counts as largest, and there are k or more
+                places = np.flatnonzero(np.isnan(sizes))[:k]
+            else:
+                places = np.flatnonzero(~(sizes < least))
+                ties = np.flatnonzero(sizes[places] == least)
+                places = np.delete(places, ties[len(ties) - (len(places) - k) :])  # the first of them are kept
         return Payload((places.astype(_places(flat.size)), flat[places]))
 
     def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -255,6 +262,10 @@ class Threshold(Codec):
 # ---- quantisation ----
 
 
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).view(bool)
+"""The bits of every byte."""
+
+
 @dataclass(frozen=True)
 class Sign(Codec):
     """One bit for each element, its sign, and one scale: ``(‖x‖₁ / n) · sign(x)`` (Karimireddy et al. 2019; Seide et al. 2014).
@@ -274,8 +285,10 @@ class Sign(Codec):
 
     def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         scale, bits = payload.arrays
-        both = np.concatenate([-scale, scale]) if scale.size else np.zeros(2, dtype)
-        return both.astype(dtype, copy=False)[np.unpackbits(bits, count=_size(shape))].reshape(shape)
+        if not scale.size:
+            return np.zeros(shape, dtype)
+        signs = np.where(_BITS, scale, -scale).astype(dtype, copy=False)  # of the eight bits of every byte
+        return signs.take(bits, axis=0).reshape(-1)[: _size(shape)].reshape(shape)
 
     def contraction(self, n: int) -> float:
         return 1.0 / n if n else 1.0
@@ -424,14 +437,15 @@ class PowerSGD(Codec):
         if dead.any():
             q[:, dead] = _needed(self, rng).standard_normal((len(q), int(dead.sum())))
         p = np.linalg.qr(m @ q)[0]
-        q[...] = m.T @ p
+        q[...] = (p.T @ m).T
         return Payload((p.astype(x.dtype).reshape(-1), q.astype(x.dtype).reshape(-1)))
 
     def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         if self._sides(shape) is None:
             return payload.arrays[0].reshape(shape).astype(dtype)
         p, q = (a.reshape(-1, self.rank).astype(np.result_type(dtype, np.float32), copy=False) for a in payload.arrays)
-        return (p @ q.T).astype(dtype, copy=False).reshape(shape)
+        product = p @ q.T if self.rank > 1 else p * q.T
+        return product.astype(dtype, copy=False).reshape(shape)
 
     def contraction(self, n: int) -> float:
         return 0.0
