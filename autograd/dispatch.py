@@ -81,11 +81,11 @@ def _general(row: "Row") -> Callable:
         if mask and context is not None and context.levels and batching.lift(raw, parents, context.levels):
             mask, cls = sum(1 << i for i, p in enumerate(parents) if p is not None), Batch
         if context is not None and context.low is not None and cls is not Batch:
-            chosen, args = precision.form(this, args, context.low)
+            chosen, cast = precision.form(this, args, context.low)
             if chosen is not this:
                 if chosen.apply is this.apply:
                     chosen.apply = _general(chosen)
-                return chosen.apply(args, **params) if variadic else chosen.apply(*args, **params)
+                return chosen.apply(cast, **params) if variadic else chosen.apply(*cast, **params)
         if symbolic and cls is not Batch:
             return _symbolic(this, raw, parents, params)
         try:

@@ -16,7 +16,10 @@ TILE = 32768
 """Elements converted at a time."""
 
 _SCALE = np.float32(2.0**112)  # between the biases of the exponents of float32 and float16
-_EXPONENT, _LEAST = np.int32(0x7F800000), np.int32(113 << 23)  # float32's exponent bits; those of float16's least normal number
+_EXPONENT, _LEAST = (
+    np.int32(0x7F800000),
+    np.int32(113 << 23),
+)  # float32's exponent bits; those of float16's least normal number
 _NOT_FINITE = np.int16(0x7C00)  # float16's exponent bits, all set
 _GRID = np.int32((13 << 23) | (1 << 22))  # from the exponent bits of x to 1.5 · 2¹³ times its power of two
 
@@ -123,7 +126,7 @@ def _infinity(x: np.ndarray) -> int:
     return 0x7C00 if x.dtype == HALF else 0x7F80
 
 
-def positive(x: np.ndarray) -> Any:
+def above_zero(x: np.ndarray) -> Any:
     """Where an array of half precision is greater than 0, by its bits: NumPy would convert each element."""
     return (x.view(np.int16) - np.int16(1)).view(np.uint16) < np.uint16(_infinity(x))
 

@@ -160,15 +160,20 @@ class _Kernels(dict):
         self.row, self.low, self.due = row, low, due
 
     def __missing__(self, cls: type) -> Callable:
-        plain, native = self.row.kernels[cls], self.low is not None and not issubclass(cls, (np.ndarray, np.generic))
+        plain, low = self.row.kernels[cls], self.low
+        native = not issubclass(cls, (np.ndarray, np.generic))
 
         def brought(x: Any) -> Any:
-            if native and hasattr(x, "dtype"):
-                return x if numpy_dtype(x.dtype) == self.low else _cast(x, self.low)
-            return _widened(x, self.low)
+            if native and low is not None and hasattr(x, "dtype"):
+                return x if numpy_dtype(x.dtype) == low else _cast(x, low)
+            return _widened(x, low)
 
         def run(*xs: Any, **params: Any) -> Any:
-            out = plain([brought(x) for x in xs[0]], **params) if self.row.variadic else plain(*map(brought, xs), **params)
+            out = (
+                plain([brought(x) for x in xs[0]], **params)
+                if self.row.variadic
+                else plain(*map(brought, xs), **params)
+            )
             if isinstance(out, tuple):
                 return tuple(map(_narrowed, out, _dues(self.row, self.due, len(out))))
             return _narrowed(out, _dues(self.row, self.due, 1)[0])

@@ -84,7 +84,9 @@ class Row:
     variadic: bool = False
     complex: bool = True
     batch: Callable | None = None  # the batching rule (see autograd.batching)
-    precision: str | tuple[str, ...] = "float32"  # what a policy of mixed precision makes of it (see autograd.precision)
+    precision: str | tuple[str, ...] = (
+        "float32"  # what a policy of mixed precision makes of it (see autograd.precision)
+    )
     params: dict[str, Any] = field(default_factory=dict)
     kernels: Kernels = field(init=False, repr=False)
     apply: Callable = field(init=False, repr=False)

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
-from ..halves import is_half, is_half_array, positive, without_negative
+from ..halves import above_zero, is_half, is_half_array, without_negative
 from ..shapes import (
     compared,
     floating,
@@ -402,7 +402,7 @@ def _np_relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if type(x) is np.ndarray and x.ndim > 1 and x.dtype.kind == "f" else 0)
 
 
-relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(positive(y) if is_half_array(y) else greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, precision="any", doc="max(x, 0); derivative 0 at 0.")
+relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(above_zero(y) if is_half_array(y) else greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, precision="any", doc="max(x, 0); derivative 0 at 0.")
 relu.row.kernels[np.ndarray] = _np_relu
 
 

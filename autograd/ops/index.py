@@ -92,6 +92,8 @@ def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
     if _is_basic(index) or (backend.is_array(index) and index.dtype == bool and type(x) is np.ndarray):
         out[index] = x
         return out
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
+        return half(_scatter(single(x), index=index, shape=shape), x.dtype)
     library = xp(x)
     if hasattr(library, "add") and hasattr(library.add, "at"):
         library.add.at(out, index, x)

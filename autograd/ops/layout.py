@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
-from ..halves import SINGLE, half, is_half, single
+from ..halves import SINGLE, half, is_half, is_half_array, single
 from ..shapes import axes_of, numpy_dtype, reshaped, result_dtype, same, shape_of, summed
 from ..table import op
 from ..tensor import DiffTensor
@@ -104,7 +104,7 @@ permute.row.kernels[np.ndarray] = lambda x, axes=None: x.transpose(axes)  # type
 
 
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
-    if x.dtype.itemsize == 2 and xp(x) is np and is_half(x.dtype):  # a sum is one of float32, rounded at its end
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
         return half(_sum_to(single(x), shape=shape), x.dtype)
     extra = x.ndim - len(shape)
     if x.shape[extra:] == shape and type(x) is np.ndarray:
