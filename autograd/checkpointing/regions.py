@@ -220,7 +220,7 @@ class Chain(Keeper):
         stage = self.stages[j]
         nodes = [n for n in (r() for r in stage.nodes) if n is not None]
         kept = {k for k in stage.read if k[0] <= last} if inside else set()
-        if inside or boundary:
+        if boundary:
             kept.update(k for k in stage.boundary if k[0] <= last)
         after: dict[Key, Any] = {}
         goals: dict[int, list[Key]] = {}  # what is wanted, by the node that computes it

@@ -12,6 +12,7 @@ What has no node but was computed from nodes (a mask from a comparison, a detach
 its array, and is made again as well.
 """
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -255,7 +256,7 @@ def root(array: Any) -> Any:
 
 
 def nbytes(array: Any) -> int:
-    return int(array.size) * numpy_dtype(array.dtype).itemsize
+    return math.prod(array.shape) * numpy_dtype(array.dtype).itemsize
 
 
 def bytes_of(values: Iterable[Any]) -> int:
