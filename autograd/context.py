@@ -73,6 +73,7 @@ class AutogradContext(contextlib.ContextDecorator):
         self.ops: Counter[str] = Counter()
         self._nodes: list[weakref.ref] = []
         self._tensors: list[weakref.ref] = []
+        self.keeper: Any = None  # decides what the nodes of the block keep (autograd.checkpointing); None: all that is read
         self.levels: tuple = ()  # of the calls of vmap that this block is inside of, outermost first
         self._outsides: dict[Any, AutogradContext | None] = {}
         self._outer: AutogradContext | None = None
@@ -95,7 +96,7 @@ class AutogradContext(contextlib.ContextDecorator):
             raise RuntimeError("this context is active already; make another one to enter it again")
         self._outer = outer = current()
         self._token = _current.set(self)
-        self.levels, self._outsides = () if outer is None else outer.levels, {}
+        self.levels, self.keeper, self._outsides = ((), None, {}) if outer is None else (outer.levels, outer.keeper, {})
         base = (
             (True, False, None, None, "fp32")
             if outer is None

@@ -101,6 +101,8 @@ def _general(row: "Row") -> Callable:
             return out
         mask &= this.differentiable if context is None or context.recording else 0
         node = _record(this, raw, parents, mask, foreign, out, params) if mask else None
+        if context is not None and context.keeper is not None:
+            context.keeper.recorded(this, node, raw, parents, foreign, params, out)
         if single:
             result: Any = _new_tensor(DiffTensor)
             result.raw, result.node = out, node

@@ -5,6 +5,7 @@ softmax minus target, is one subtraction (the row ``cross_entropy_rule``).
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import physical
+from ..context import current
 from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
@@ -303,6 +305,18 @@ def embedding(ids: Any, weight: Any, sparse: bool = False) -> Any:
     return sparse_take(weight, ids) if sparse else take(weight, ids, axis=0)
 
 
+def _rewound(rng: "np.random.Generator") -> Callable[[], "np.random.Generator"]:
+    """What makes a generator that draws what ``rng`` is about to draw, and leaves ``rng`` alone."""
+    kind, state = type(rng.bit_generator), rng.bit_generator.state
+
+    def copy() -> "np.random.Generator":
+        bits = kind()
+        bits.state = state
+        return np.random.Generator(bits)
+
+    return copy
+
+
 def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
     """x with each element zeroed with probability p, and the others divided by 1 - p (Srivastava et al. 2014).
 
@@ -315,7 +329,12 @@ def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
         raise ValueError(f"dropout: the probability must be from 0 to 1, not {p}")
     if p == 0.0:
         return x
-    mask = constant(rng.random(shape_of(x), dtype=np.float32) >= p, x)
+    context, shape = current(), shape_of(x)
+    again = None if context is None or context.keeper is None or not shape else _rewound(rng)
+    mask = constant(rng.random(shape, dtype=np.float32) >= p, x)
+    if again is not None and context is not None:
+        place = backend.place_of(mask)
+        context.keeper.drawn(mask, lambda: backend.to_device(again().random(shape, dtype=np.float32) >= p, place))
     if isinstance(x, DiffTensor):
         mask = DiffTensor._wrap(mask, None)  # ours: it need not be copied to be kept
     return dropout_mask(x, mask, scale=1.0 / (1.0 - p) if p < 1.0 else 0.0)
