@@ -331,8 +331,9 @@ def test_steps_that_overflow_lower_the_loss_scale() -> None:
     trainer = Trainer(network(), precision="fp16", scaling=gradients.unscale(2.0**40, interval=4))
     trainer.fit((x, y), epochs=30, batch_size=N)
     state = trainer.before.state[0]
-    assert state["skips"] > 0 and state["loss_scale"] < 2.0**40 and trainer.history.final["train_loss"] < 0.7
-    assert trainer.optimizer.state_dict() and trainer.step == 30
+    assert state["skips"] > 0 and state["loss_scale"] < 2.0**40
+    counts = set(trainer.optimizer.state[0]["t"])
+    assert trainer.step == 30 and counts == {30 - state["skips"]}  # the optimizer saw only the others
     whole, part, last = (Trainer(network(), precision="fp16", scaling=gradients.unscale(2.0**40)) for _ in range(3))
     whole.fit((x, y), epochs=4, batch_size=4)
     part.fit((x, y), epochs=4, batch_size=4, max_steps=17)
