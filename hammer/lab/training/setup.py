@@ -11,9 +11,10 @@ import numpy as np
 
 import autograd
 from autograd import backend, train
+from autograd.checkpointing import checkpoint_sequential
 from autograd.gradients import GradientTransform, chain, partition, unscale
 from autograd.gradients.compression import compress
-from autograd.nn import Module
+from autograd.nn import Module, Sequential
 from autograd.optim import Optimizer
 from autograd.train import Callback, Loader, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
@@ -152,7 +153,13 @@ def _model(config: Config, source: Source, streams: Streams) -> Module:
     )
     if not isinstance(model, Module):
         raise ConfigError(f"model.architecture: {named.name} gave {type(model).__name__}; it must return an autograd.nn.Module")
-    return model
+    c = config.checkpointing
+    if c.segments is None and c.budget_mb is None:
+        return model
+    if not isinstance(model, Sequential):
+        raise ConfigError(f"checkpointing: the layers of a Sequential can be checkpointed, and {named.name} is none")
+    budget = None if c.budget_mb is None else int(c.budget_mb * 1e6)
+    return checkpoint_sequential(model, c.segments, budget=budget)  # type: ignore[arg-type]
 
 
 def _optimizer(
