@@ -16,7 +16,7 @@ from autograd.gradients import GradientTransform, chain, partition, unscale
 from autograd.gradients.compression import compress
 from autograd.nn import Module, Sequential
 from autograd.optim import Optimizer
-from autograd.train import Callback, Loader, Trainer, loggers
+from autograd.train import Callback, Loader, Metric, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
 from autograd.train.rates import schedule
 
@@ -75,7 +75,7 @@ def prepare(config: Config) -> Run:
         model,
         build("loss", config.training.loss or DEFAULTS[config.task]["loss"]),
         optimizer,
-        metrics=[build("metric", m) for m in config.metrics.names or DEFAULTS[config.task]["metrics"]],
+        metrics=_metrics(config),
         precision=precision,
         scaling=_scaling(config, precision),
         accumulate=config.training.accumulate,
@@ -221,7 +221,15 @@ def _monitor(config: Config, validated: bool) -> str:
         if name != "val_loss":
             raise ConfigError(f"training.monitor: {name} needs validation data, and data.val_split is 0")
         return "train_loss"
+    measured = ["loss", *(m.name for m in _metrics(config))]
+    known = [f"{part}_{m}" for part in ("val", "train") for m in measured if validated or part == "train"]
+    if name not in known:
+        raise ConfigError(f"training.monitor: there is no {name}; there are {', '.join(known)}")
     return name
+
+
+def _metrics(config: Config) -> list[Metric]:
+    return [build("metric", m) for m in config.metrics.names or DEFAULTS[config.task]["metrics"]]
 
 
 def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau | None, list[Callback]]:
