@@ -110,7 +110,7 @@ def _widened(x: Any, low: np.dtype | None) -> Any:
     kind = type(x)
     if kind in (tuple, list):
         return kind([_widened(part, low) for part in x])
-    if x is None or kind in (Spec, Node, Leaf) or not hasattr(x, "dtype"):
+    if x is None or isinstance(x, (Spec, Node, Leaf)) or not hasattr(x, "dtype"):
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         x = single(x) if (was := x.dtype) != SINGLE and is_half(was) else x
