@@ -87,7 +87,9 @@ def rows(folder: Path) -> int:
 def saving(folder: Path) -> bool:
     """Whether a checkpoint is being written."""
     found = folder / "checkpoints"
-    return found.is_dir() and any(not p.name.endswith(".safetensors") or p.name.startswith(".") for p in found.iterdir())
+    return found.is_dir() and any(
+        not p.name.endswith(".safetensors") or p.name.startswith(".") for p in found.iterdir()
+    )
 
 
 def kill(folder: Path, epochs: int, when: Callable[[], bool]) -> bool:
@@ -126,7 +128,9 @@ def outcome(folder: Path) -> tuple[Any, Any]:
 def main() -> None:
     sys.path.insert(0, str(workers.ROOT))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few kills of a shorter run, and no report unless --out is given")
+    parser.add_argument(
+        "--quick", action="store_true", help="few kills of a shorter run, and no report unless --out is given"
+    )
     parser.add_argument("--kills", type=int, help="runs to kill (default 20; with --quick 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, help="folder for the report (default reports/benchmarks)")
@@ -156,7 +160,9 @@ def main() -> None:
                 kill(folder, epochs, lambda: rows(folder) >= second)  # noqa: B023
             finish(folder, epochs)
             table.append([k + 1, left, killed, in_save, second, outcome(folder) == expected])
-            print(f"kill {k + 1}: after row {left} of {total}, during a save: {in_save}, the same bits: {table[-1][-1]}")
+            print(
+                f"kill {k + 1}: after row {left} of {total}, during a save: {in_save}, the same bits: {table[-1][-1]}"
+            )
     figures = {
         "kills": sum(row[2] for row in table),
         "during_a_save": sum(row[3] for row in table),
@@ -168,10 +174,19 @@ def main() -> None:
     lines = [(__doc__ or "").strip().rpartition("\n\n")[0], ""]
     lines += [f"Rows of the log of the whole run: {total}. Seconds for all: {figures['seconds']:.0f}.", ""]
     lines += common.table(
-        ["kill", "rows logged when killed", "killed", "a file half written", "second kill at row", "same bits at the end"],
+        [
+            "kill",
+            "rows logged when killed",
+            "killed",
+            "a file half written",
+            "second kill at row",
+            "same bits at the end",
+        ],
         [[say(cell) for cell in row] for row in table],
     )
-    options.command = f"python benchmarks/resume.py --seed {options.seed}" + (f" --kills {kills}" if options.kills else "")
+    options.command = f"python benchmarks/resume.py --seed {options.seed}" + (
+        f" --kills {kills}" if options.kills else ""
+    )
     common.finish(options, "resume", lines, figures)
     if figures["kills"] != kills or figures["bit_exact"] != kills:
         raise SystemExit(1)

@@ -88,8 +88,17 @@ class EarlyStopping(Callback):
             raise ValueError(f'EarlyStopping: mode must be "min" or "max", not {mode!r}')
         if patience < 1 or overfitting_patience < 1:
             raise ValueError("EarlyStopping: patience counts epochs and must be at least 1")
-        self.monitor, self.patience, self.min_delta, self.sign = monitor, patience, min_delta, 1 if mode == "min" else -1
-        self.track, self.gap_threshold, self.overfitting_patience = track_overfitting, gap_threshold, overfitting_patience
+        self.monitor, self.patience, self.min_delta, self.sign = (
+            monitor,
+            patience,
+            min_delta,
+            1 if mode == "min" else -1,
+        )
+        self.track, self.gap_threshold, self.overfitting_patience = (
+            track_overfitting,
+            gap_threshold,
+            overfitting_patience,
+        )
         self.state = {"best": math.inf, "waited": 0, "overfitted": 0}
 
     def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:

@@ -103,9 +103,13 @@ class Subset:
 def _labels(dataset: Any, what: str) -> np.ndarray:
     if not hasattr(dataset, "targets"):
         raise DataError(f"{what}: the dataset needs an attribute targets, an array of classes for all its examples")
-    labels = np.asarray(backend.to_device(dataset.targets, "cpu") if backend.is_array(dataset.targets) else dataset.targets)
+    labels = np.asarray(
+        backend.to_device(dataset.targets, "cpu") if backend.is_array(dataset.targets) else dataset.targets
+    )
     if labels.ndim != 1 or labels.dtype.kind == "f":
-        raise DataError(f"{what}: targets must be classes, one for each example, not {labels.dtype} of shape {labels.shape}")
+        raise DataError(
+            f"{what}: targets must be classes, one for each example, not {labels.dtype} of shape {labels.shape}"
+        )
     return labels
 
 
@@ -124,7 +128,9 @@ def split(dataset: Any, fraction: float = 0.2, *, seed: int = 0, stratify: bool 
     n = len(dataset)
     held = round(n * fraction)
     if not 0 < fraction < 1 or not 0 < held < n:
-        raise DataError(f"split: {fraction} of {n} examples leaves a part empty; use a share between 0 and 1 of more examples")
+        raise DataError(
+            f"split: {fraction} of {n} examples leaves a part empty; use a share between 0 and 1 of more examples"
+        )
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(n)
     if not stratify:
         return Subset(dataset, np.sort(order[held:])), Subset(dataset, np.sort(order[:held]))
@@ -192,7 +198,9 @@ class Loader:
         workers: int = 0,
     ):
         if batch_size < 1 or workers < 0:
-            raise DataError(f"Loader: batch_size must be at least 1 and workers at least 0, not {batch_size} and {workers}")
+            raise DataError(
+                f"Loader: batch_size must be at least 1 and workers at least 0, not {batch_size} and {workers}"
+            )
         if not len(dataset):
             raise DataError("Loader: the dataset is empty")
         self.dataset, self.batch_size, self.drop_last, self.workers = dataset, batch_size, drop_last, workers
@@ -205,7 +213,9 @@ class Loader:
         self._make = _Make(dataset, batch_size, shuffle, seed, weights, augment, collate)
         self._pool: Pool | None = None
         if not len(self):
-            raise DataError(f"Loader: {len(dataset)} examples do not fill one batch of {batch_size}; use drop_last=False")
+            raise DataError(
+                f"Loader: {len(dataset)} examples do not fill one batch of {batch_size}; use drop_last=False"
+            )
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -230,7 +240,9 @@ class Loader:
             try:
                 self._pool = Pool(self._make, self.workers)
             except (AttributeError, TypeError, pickle.PicklingError) as error:
-                raise DataError(f"Loader: workers need a dataset that can be pickled ({error}); or use workers=0") from None
+                raise DataError(
+                    f"Loader: workers need a dataset that can be pickled ({error}); or use workers=0"
+                ) from None
         return self._pool.map(tasks)
 
     def __iter__(self) -> Iterator[Any]:

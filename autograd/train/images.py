@@ -98,7 +98,9 @@ class ImageFolder:
                 if not header:
                     raise DataError(f"{self.rows}: is empty; its first line must name the columns: image,label")
                 if len(header) < 2:
-                    raise DataError(f"{self.rows}, line 1: two columns are needed, such as image,label; there is {header}")
+                    raise DataError(
+                        f"{self.rows}, line 1: two columns are needed, such as image,label; there is {header}"
+                    )
                 columns = [self._column(header, image, 0), self._column(header, target, 1)]
                 names, lines, targets, bad = [], [], [], []
                 for row in reader:

@@ -161,7 +161,9 @@ class TensorBoardLogger(Callback):
             self.on_fit_start(trainer)
         for name, value in row.items():
             if isinstance(value, float):
-                self._writer.add_scalar(name.replace("train_", "train/", 1).replace("val_", "val/", 1), value, row["step"])  # type: ignore[attr-defined]
+                self._writer.add_scalar(
+                    name.replace("train_", "train/", 1).replace("val_", "val/", 1), value, row["step"]
+                )  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: Any) -> None:
         if self._writer is not None:
@@ -227,7 +229,9 @@ class ConsoleLogger(Callback):
             progress, console = importlib.import_module("rich.progress"), importlib.import_module("rich.console")
         except ImportError:
             if self.progress:
-                raise ImportError("the progress bar needs the package rich; install it with: pip install rich") from None
+                raise ImportError(
+                    "the progress bar needs the package rich; install it with: pip install rich"
+                ) from None
             return
         self._bar = progress.Progress(
             *progress.Progress.get_default_columns(), console=console.Console(file=file), transient=True

@@ -79,7 +79,9 @@ def load_streams(model: Module, saved: dict[str, dict[str, Any]]) -> Callable[[]
     for name, rng in own.items():
         kind = type(rng.bit_generator).__name__
         if saved[name].get("bit_generator") != kind:
-            raise ValueError(f"the random stream {name!r} is of {saved[name].get('bit_generator')}, the model's of {kind}")
+            raise ValueError(
+                f"the random stream {name!r} is of {saved[name].get('bit_generator')}, the model's of {kind}"
+            )
 
     def put() -> None:
         for name, rng in own.items():

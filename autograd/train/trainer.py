@@ -132,13 +132,15 @@ class Trainer:
         self.schedule, self.accumulate, self.nonfinite, self.seed = schedule, accumulate, nonfinite, seed
         self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
         if isinstance(checkpoints, (str, os.PathLike)):
-            checkpoints = CheckpointFolder(checkpoints, mode=mode)
+            checkpoints = CheckpointFolder(os.fspath(checkpoints), mode=mode)
         self.checkpoints, self.monitor, self.mode, self.about = checkpoints, monitor, mode, about or {}
         self.scaled = precision == "fp16" or scaling is not None
         self.before = self._chain_before(clip, (scaling or unscale()) if self.scaled else None)
         self.epoch = self.batch = self.step = self.logged = self.skipped = 0
-        self.epochs, self.batches = 0, None
-        self.history, self.last = History(), {}
+        self.epochs = 0
+        self.batches: int | None = None
+        self.history = History()
+        self.last: dict[str, float] = {}
         self.gradients: list[Any] = []
         self.best: dict[str, Any] | None = None
         self.stopped: str | None = None
@@ -147,10 +149,13 @@ class Trainer:
 
     def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
         """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
-        number = clip is None or isinstance(clip, (int, float))
-        policy = {"error": "raise", "skip": "skip"}[self.nonfinite]
-        watch = clip_by_global_norm(clip if number and clip is not None else sys.float_info.max, nonfinite=policy)
-        links = (*(() if scaling is None else (scaling,)), watch, *(() if number else (clip,)))
+        limit, custom = sys.float_info.max, ()  # the largest norm is none: it is only measured
+        if isinstance(clip, GradientTransform):
+            custom = (clip,)  # type: ignore[assignment]
+        elif clip is not None:
+            limit = clip
+        watch = clip_by_global_norm(limit, nonfinite={"error": "raise", "skip": "skip"}[self.nonfinite])
+        links = (*(() if scaling is None else (scaling,)), watch, *custom)
         return Optimizer(self.optimizer.params, chain(*links))
 
     # ---- training ----
@@ -229,7 +234,9 @@ class Trainer:
             self.epoch, self.batch = self.epoch + 1, 0
             value = self._see_best(row)
             self._tell("on_epoch_end", row)
-        self.history.rows.append(row)  # also of a part of an epoch, where max_steps ends the run; it can go on from there
+        self.history.rows.append(
+            row
+        )  # also of a part of an epoch, where max_steps ends the run; it can go on from there
         self.log(row)
         self.save(value, end_of_epoch=whole)
         self._check_interrupt()
@@ -248,7 +255,7 @@ class Trainer:
         weight = count / (window[0][0] if window else count)
         with np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext():
             scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
-        host = [None if x is None else _host(x) for x in (prediction, target)]
+        host = _host(prediction), _host(target)
         for m in self._watched:
             m.update(*host, value)
         return count, value
@@ -265,7 +272,9 @@ class Trainer:
         if self.loss is None:
             return None, parts[-1], self.model(*map(_tensor, parts))
         if len(parts) < 2:
-            raise ValueError("a batch must be a tuple of the model's inputs and, last, the target; or give the Trainer loss=None")
+            raise ValueError(
+                "a batch must be a tuple of the model's inputs and, last, the target; or give the Trainer loss=None"
+            )
         prediction = self.model(*map(_tensor, parts[:-1]))
         return prediction, parts[-1], self.loss(prediction, parts[-1])
 
@@ -286,14 +295,20 @@ class Trainer:
         skipped = all(u is None for u in updates)
         self.skipped = self.skipped + 1 if skipped else 0
         if self.skipped >= MOST_SKIPPED:
-            raise NonFiniteError(f"{self.skipped} steps in a row had gradients that are not finite, up to {self._where(self.batch)}; {self._advice()}")
+            raise NonFiniteError(
+                f"{self.skipped} steps in a row had gradients that are not finite, up to {self._where(self.batch)}; {self._advice()}"
+            )
         if not skipped:
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(self.step)
             self.optimizer.step(updates)
         self.step += 1
         loss = sum(n * loss for n, loss in window) / sum(counts)
-        self.last = {"loss": loss, "grad_norm": float(self.before.state[int(self.scaled)]["norm"]), "skipped": float(skipped)}
+        self.last = {
+            "loss": loss,
+            "grad_norm": float(self.before.state[int(self.scaled)]["norm"]),
+            "skipped": float(skipped),
+        }
         window.clear()
         self._tell("on_step_end")
         if self.log_every is not None and self.step % self.log_every == 0:
@@ -319,7 +334,7 @@ class Trainer:
         with self.model.evaluating(), no_grad(), self._casting:
             for batch in as_loader(data, batch_size, shuffle=False, seed=self.seed).batches():
                 prediction, target, loss = self.compute(batch)
-                host = [None if x is None else _host(x) for x in (prediction, target)]
+                host = _host(prediction), _host(target)
                 for m in measured:
                     m.update(*host, float(loss))
         return {m.name: m.value() for m in measured}
@@ -397,7 +412,11 @@ class Trainer:
         for what, own in (("callbacks", remembering), ("metrics", watched)):
             for name, one in own.items():
                 one.load_state_dict(state[what][name])
-        self.history, self.best, self.stopped = History(state["history"]), copy.deepcopy(state["best"]), state["stopped"]
+        self.history, self.best, self.stopped = (
+            History(state["history"]),
+            copy.deepcopy(state["best"]),
+            state["stopped"],
+        )
         for name, value in state["place"].items():
             setattr(self, name, int(value))
 
@@ -451,7 +470,10 @@ class Trainer:
     def _finishing_steps(self) -> Iterator[None]:
         """Ctrl-C lets the present step end; a second one does not."""
         self._interrupted = False
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        ):
             yield
             return
 
@@ -476,7 +498,9 @@ class Trainer:
 def _named(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(f"unknown {kind} {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} there are {', '.join(known)}")
+        raise ValueError(
+            f"unknown {kind} {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} there are {', '.join(known)}"
+        )
     return known[name]
 
 
@@ -486,7 +510,9 @@ def _model_and_optimizer(model: Any, optimizer: Any, lr: Any) -> tuple[Module, O
     if isinstance(optimizer, Optimizer):
         return model if isinstance(model, Module) else Function(model, optimizer.params), optimizer
     if not isinstance(model, Module):
-        raise TypeError("Trainer: a model that is a function needs an Optimizer, which has its parameters: AdamW([w, b], lr=1e-3)")
+        raise TypeError(
+            "Trainer: a model that is a function needs an Optimizer, which has its parameters: AdamW([w, b], lr=1e-3)"
+        )
     if isinstance(optimizer, str):
         optimizer = _named("optimizer", optimizer, RECIPES)(lr)
     if not isinstance(optimizer, GradientTransform):

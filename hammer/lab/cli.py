@@ -126,9 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML or TOML file")
     run.add_argument("settings", nargs="*", metavar="key=value", help="settings that go before what the file says")
-    run.add_argument(
-        "--print-config", action="store_true", help="print the whole config, defaults included, and stop"
-    )
+    run.add_argument("--print-config", action="store_true", help="print the whole config, defaults included, and stop")
     commands.add_parser("schema", help="print the JSON Schema of configs, for editors")
 
     listing = commands.add_parser("list", help="list the workloads or optimizers there are")

@@ -64,12 +64,24 @@ def test_a_run_trains_logs_and_saves(here: Path, capsys: pytest.CaptureFixture) 
     assert "has checkpoints of an earlier run; go on with it by training.resume_from=" in capsys.readouterr().err
     assert main(["run", "small.yaml", "training.epochs=4", "training.resume_from=checkpoints"]) == 0
     out, err = capsys.readouterr()
-    assert "epoch 3, step 45" in err and "changed since then: training.epochs" in err and out.startswith("4 epochs, 60 steps")
+    assert (
+        "epoch 3, step 45" in err
+        and "changed since then: training.epochs" in err
+        and out.startswith("4 epochs, 60 steps")
+    )
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "hammer.lab", "run", "small.yaml", "training.epochs=200", "early_stopping.enabled=false"]
+    command = [
+        sys.executable,
+        "-m",
+        "hammer.lab",
+        "run",
+        "small.yaml",
+        "training.epochs=200",
+        "early_stopping.enabled=false",
+    ]
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     log, until = here / "checkpoints" / "metrics.jsonl", time.monotonic() + 60
     while time.monotonic() < until and not (log.exists() and log.read_bytes().count(b"\n") > 3):
@@ -116,7 +128,9 @@ def test_config_and_schema_are_printed(here: Path, capsys: pytest.CaptureFixture
         (["small.yaml", "training.resume_from=nowhere"], "there is no such file or folder"),
     ],
 )
-def test_bad_input_is_one_clear_line(here: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_clear_line(
+    here: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
     assert main(["run", *arguments]) in (1, 2)
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
@@ -169,7 +183,14 @@ def test_the_examples_run(here: Path, name: str) -> None:
 def test_settings_reach_the_trainer(here: Path) -> None:
     run = setup.prepare(
         config(
-            training={"grad_clip": 2.0, "accumulate": 3, "nonfinite": "skip", "save_every_steps": 9, "keep_last": 4, "lr": 0.5},
+            training={
+                "grad_clip": 2.0,
+                "accumulate": 3,
+                "nonfinite": "skip",
+                "save_every_steps": 9,
+                "keep_last": 4,
+                "lr": 0.5,
+            },
             precision={"dtype": "fp16", "loss_scale": 512.0},
             scheduler={"warmup_steps": 10, "patience": 0},
             metrics={"names": [{"name": "top_k", "k": 2}, "f1"]},
@@ -201,7 +222,9 @@ def _options(codec: str) -> Any:
 def test_a_pretrained_encoder_has_its_own_rate_or_is_frozen(here: Path) -> None:
     def prepared(**training: Any) -> setup.Run:
         fine = training.pop("fine", True)
-        return setup.prepare(config(training={"lr": 0.1, "finetune": ["1"], **training}, model={"encoder_fine_tune": fine}))
+        return setup.prepare(
+            config(training={"lr": 0.1, "finetune": ["1"], **training}, model={"encoder_fine_tune": fine})
+        )
 
     run = prepared(lr_mode="finetune", finetune_lr=0.01)
     assert sorted(place["lr"] for place in run.trainer.rates()) == [0.01, 0.1]

@@ -36,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         folder = config.training.checkpoint_dir
         again = ["hammer", "run", arguments.config, *_without(arguments.settings, "training.resume_from")]
-        print(f"{str(stop).partition(':')[0]}; to go on:\n  {shlex.join([*again, f'training.resume_from={folder}'])}", file=sys.stderr)
+        print(
+            f"{str(stop).partition(':')[0]}; to go on:\n  {shlex.join([*again, f'training.resume_from={folder}'])}",
+            file=sys.stderr,
+        )
         return 130
     except (NonFiniteError, WorkerError, DataError, CheckpointError) as error:
         print(f"hammer run: {error}", file=sys.stderr)
@@ -100,4 +103,6 @@ def _summary(prepared: setup.Run, final: dict[str, Any]) -> None:
     values = ", ".join(f"{k} {v:.4g}" for k, v in final.items() if k.startswith(("train_", "val_")))
     best = trainer.best
     told = f"; best {best['name']} {best['value']:.4g} in epoch {best['epoch']}" if best else ""
-    print(f"{trainer.epoch} epochs, {trainer.step} steps: {values}{told}. Checkpoints: {prepared.config.training.checkpoint_dir}")
+    print(
+        f"{trainer.epoch} epochs, {trainer.step} steps: {values}{told}. Checkpoints: {prepared.config.training.checkpoint_dir}"
+    )

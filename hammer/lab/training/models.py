@@ -37,7 +37,9 @@ def cnn(
     With ``log_softmax`` it ends in log-probabilities, for the loss nll; otherwise in logits, for cross_entropy.
     """
     if len(shape) != 3:
-        raise ConfigError(f"model.architecture: cnn needs images (channels, height, width), not inputs of shape {shape}; mlp takes any")
+        raise ConfigError(
+            f"model.architecture: cnn needs images (channels, height, width), not inputs of shape {shape}; mlp takes any"
+        )
     depth, height, width = shape
     layers: list[nn.Module] = []
     for n in channels:
@@ -50,7 +52,9 @@ def cnn(
         even = 1 - kernel_size % 2
         depth, height, width = n, (height + even) // 2, (width + even) // 2
     if height < 1 or width < 1:
-        raise ConfigError(f"model.architecture: images of {shape[1]}×{shape[2]} are too small to be halved {len(channels)} times")
+        raise ConfigError(
+            f"model.architecture: images of {shape[1]}×{shape[2]} are too small to be halved {len(channels)} times"
+        )
     layers += [nn.Flatten(), nn.Linear(depth * height * width, hidden, rng=rng), nn.ReLU()]
     layers += [nn.Dropout(dropout, rng=rng)] if dropout else []
     layers += [nn.Linear(hidden, outputs, rng=rng)]

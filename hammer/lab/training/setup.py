@@ -16,7 +16,7 @@ from autograd.gradients import GradientTransform, chain, partition, unscale
 from autograd.gradients.compression import compress
 from autograd.nn import Module, Sequential
 from autograd.optim import Optimizer
-from autograd.train import Callback, Loader, Metric, Trainer, loggers
+from autograd.train import Callback, History, Loader, Metric, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
 from autograd.train.rates import schedule
 
@@ -47,7 +47,7 @@ class Run:
     val: Loader | None
     said: list[str]
 
-    def fit(self) -> train.History:
+    def fit(self) -> History:
         return self.trainer.fit(
             self.train, self.val, self.config.training.epochs, max_steps=self.config.training.max_steps
         )
@@ -60,7 +60,8 @@ def prepare(config: Config) -> Run:
         ConfigError, DataError: settings that do not go together, or data that cannot be used.
         ImportError: a package that a setting needs is not installed; the message names it.
     """
-    streams, said = Streams(config.seed, config.task, 0), []
+    streams = Streams(config.seed, config.task, 0)
+    said: list[str] = []
     device = _device(config.device, said)
     training, val, source = _data(config)
     model = _model(config, source, streams)
@@ -152,7 +153,9 @@ def _model(config: Config, source: Source, streams: Streams) -> Module:
         embed_size=config.model.embed_size,
     )
     if not isinstance(model, Module):
-        raise ConfigError(f"model.architecture: {named.name} gave {type(model).__name__}; it must return an autograd.nn.Module")
+        raise ConfigError(
+            f"model.architecture: {named.name} gave {type(model).__name__}; it must return an autograd.nn.Module"
+        )
     c = config.checkpointing
     if c.segments is None and c.budget_mb is None:
         return model
@@ -176,7 +179,9 @@ def _optimizer(
         name for name, _ in model.named_parameters() if any(f"{name}.".startswith(f"{part}.") for part in t.finetune)
     }
     if t.lr_mode == "finetune" and not pretrained:
-        raise ConfigError(f"training.finetune: the model has no module {' or '.join(t.finetune)}, so lr_mode: finetune has no encoder")
+        raise ConfigError(
+            f"training.finetune: the model has no module {' or '.join(t.finetune)}, so lr_mode: finetune has no encoder"
+        )
     frozen = 0
     for name, parameter in model.named_parameters():
         if name in pretrained and not config.model.encoder_fine_tune:
@@ -233,7 +238,12 @@ def _metrics(config: Config) -> list[Metric]:
 
 
 def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau | None, list[Callback]]:
-    s, e, name, mode = config.scheduler, config.early_stopping, _monitor(config, validated), config.training.monitor_mode
+    s, e, name, mode = (
+        config.scheduler,
+        config.early_stopping,
+        _monitor(config, validated),
+        config.training.monitor_mode,
+    )
     found: list[Callback] = []
     if e.enabled:
         found.append(

@@ -61,9 +61,7 @@ def images(config: Config) -> Source:
     """The images of ``data.images_dir`` by the rows of ``data.labels_file``."""
     data, classes = config.data, config.task == "classification"
     assert data.images_dir is not None and data.labels_file is not None
-    folder = ImageFolder(
-        data.images_dir, data.labels_file, kind="class" if classes else "number", size=data.image_size
-    )
+    folder = ImageFolder(data.images_dir, data.labels_file, kind="class" if classes else "number", size=data.image_size)
     if not classes:
         folder.targets = folder.targets.reshape(-1, 1)
     outputs = len(folder.classes) if classes else 1

@@ -82,7 +82,7 @@ def test_any_number_of_workers_gives_the_same_batches_and_survives_a_death(tmp_p
 
 def test_a_batch_that_kills_every_worker_is_named() -> None:
     loader = Loader(Noisy(kill="always"), 4, workers=1)
-    with pytest.warns(RuntimeWarning), pytest.raises(WorkerError, match="3 worker processes died .* made batch 1"):
+    with pytest.warns(RuntimeWarning), pytest.raises(WorkerError, match=r"3 worker processes died .* made batch 1"):
         list(loader.batches())
     loader.close()
 
@@ -180,7 +180,7 @@ def test_images(pictures: Path) -> None:
     assert len(data) == 3 and data.classes == ["cat", "dog"] and data.targets.tolist() == [0, 1, 0]
     x, y = data[1]
     assert x.shape == (3, 16, 16) and x.dtype == np.float32 and y == 1
-    assert np.allclose(x[1], 100 / 255) and 0 <= x.min() and x.max() <= 1 and (np.diff(x[0, 0]) > 0).all()
+    assert np.allclose(x[1], 100 / 255) and x.min() >= 0 and x.max() <= 1 and (np.diff(x[0, 0]) > 0).all()
     assert folder(pictures, grey=True)[0][0].shape == (1, 16, 16)
     assert np.allclose(folder(pictures, mean=[0, 0.5, 0], std=[1, 2, 1])[1][0][1], (100 / 255 - 0.5) / 2, atol=1e-6)
     drawn = [data.example(0, np.random.default_rng(s))[0] for s in (0, 0, 1)]

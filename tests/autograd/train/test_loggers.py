@@ -51,7 +51,9 @@ def test_files_have_every_row(tmp_path: Path) -> None:
     written = table(tmp_path / "logs" / "m.csv")
     assert [r["step"] for r in written] == [str(r["step"]) for r in rows]
     assert [float(r["val_accuracy"]) for r in written if r["val_accuracy"]] == t.history["val_accuracy"]
-    assert [float(r["step_loss"]) for r in written if r["step_loss"]] == [r["step_loss"] for r in rows if "step_loss" in r]
+    assert [float(r["step_loss"]) for r in written if r["step_loss"]] == [
+        r["step_loss"] for r in rows if "step_loss" in r
+    ]
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 9', "1,2"])
@@ -83,7 +85,14 @@ def test_a_killed_run_goes_on_without_rows_twice(tmp_path: Path, torn: str) -> N
 def test_a_fresh_run_moves_older_files_aside(tmp_path: Path) -> None:
     for _ in range(3):
         run(trainer(JSONLLogger(tmp_path / "m.jsonl"), CSVLogger(tmp_path / "m.csv")), epochs=1)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.csv", "m.csv.1", "m.csv.2", "m.jsonl", "m.jsonl.1", "m.jsonl.2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "m.csv",
+        "m.csv.1",
+        "m.csv.2",
+        "m.jsonl",
+        "m.jsonl.1",
+        "m.jsonl.2",
+    ]
     assert len(table(tmp_path / "m.csv")) == 1
 
 

@@ -49,7 +49,9 @@ def same_state(a: Any, b: Any) -> bool:
     """Equal bits, but for times."""
     if isinstance(a, dict):
         timeless = [{k: v for k, v in s.items() if k not in ("seconds", "examples_per_second")} for s in (a, b)]
-        return timeless[0].keys() == timeless[1].keys() and all(same_state(v, timeless[1][k]) for k, v in timeless[0].items())
+        return timeless[0].keys() == timeless[1].keys() and all(
+            same_state(v, timeless[1][k]) for k, v in timeless[0].items()
+        )
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_state, a, b))
     if isinstance(a, np.ndarray):
@@ -206,7 +208,7 @@ def test_early_stopping() -> None:
     assert run(Rows(val_loss=losses), EarlyStopping(patience=4)).epoch == 10
     assert run(Rows(val_loss=losses), EarlyStopping(patience=1, min_delta=1e-5)).epoch == 4
     assert run(Rows(score=[1, 2, 3, 2, 2, 9, 9, 9, 9, 9]), EarlyStopping("score", 2, mode="max")).epoch == 5
-    with pytest.raises(KeyError, match="has no 'val_f1'; it has .*val_loss"):
+    with pytest.raises(KeyError, match=r"has no 'val_f1'; it has .*val_loss"):
         run(EarlyStopping("val_f1"))
 
 
@@ -273,7 +275,9 @@ def test_warm_up_goes_with_a_plateau() -> None:
     assert rate is not None
     losses = Rows(val_loss=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5])
     run(losses, plateau, See(), epochs=6, optimizer=optim.sgd(plateau.over(rate)))
-    assert seen == pytest.approx([0.4, 0.6, 0.8, 0.4, 0.4, 0.4])  # rates of the next steps; after the third epoch they are halved
+    assert seen == pytest.approx(
+        [0.4, 0.6, 0.8, 0.4, 0.4, 0.4]
+    )  # rates of the next steps; after the third epoch they are halved
 
 
 def test_a_schedule_sets_the_rate_of_every_step() -> None:
@@ -291,7 +295,9 @@ def test_losses_and_gradients_that_are_not_finite_are_named() -> None:
     x, y = data()
     x[13] = math.nan
     trainer = Trainer(nn.Linear(6, 2, rng=0))
-    with pytest.raises(NonFiniteError, match=r"the loss of batch 2 of epoch 1 \(step 2\) is nan; try a lower .*now 0.001"):
+    with pytest.raises(
+        NonFiniteError, match=r"the loss of batch 2 of epoch 1 \(step 2\) is nan; try a lower .*now 0.001"
+    ):
         trainer.fit(Loader(train.ArrayDataset(x, y), 10), epochs=2)
     model = nn.Linear(6, 2, rng=0)
     model.bias.register_hook(lambda g: g * math.inf)
@@ -319,7 +325,14 @@ def test_mixed_precision_trains_as_float32_does(precision: str) -> None:
     x, y = data()
     finals = []
     for kind in ("fp32", precision):
-        t = Trainer(network(dropout=0.0), optimizer=optim.adamw(0.01), precision=kind, accumulate=2, clip=1.0, metrics=["accuracy"])
+        t = Trainer(
+            network(dropout=0.0),
+            optimizer=optim.adamw(0.01),
+            precision=kind,
+            accumulate=2,
+            clip=1.0,
+            metrics=["accuracy"],
+        )
         finals.append(t.fit((x, y), (x, y), epochs=8, batch_size=8).final)
     assert finals[1]["val_loss"] == pytest.approx(finals[0]["val_loss"], rel=0.03)
     assert finals[1]["val_loss"] != finals[0]["val_loss"]
@@ -343,7 +356,7 @@ def test_steps_that_overflow_lower_the_loss_scale() -> None:
 
 
 def test_functions_and_losses_inside_models() -> None:
-    x, y = data(np.float64)
+    x, _ = data(np.float64)
     w = DiffTensor(np.zeros(6), requires_grad=True)
     trainer = Trainer(lambda v: v @ w, "mse", optim.SGD([w], lr=0.1), metrics=["r2"])
     final = trainer.fit((x, x @ np.arange(6.0)), epochs=60, batch_size=N).final
@@ -391,9 +404,9 @@ def test_statistics() -> None:
             rows.append(row)
 
     w = DiffTensor(np.array([3.0, 4.0]), requires_grad=True)
-    Trainer(lambda v: v * w, "mse", optim.SGD([w], lr=0.5), callbacks=[Statistics(2), Keep()], clip=100.0, log_every=1).fit(
-        [(np.array([[1.0, 0.0]]), np.zeros((1, 2)))] * 2
-    )
+    Trainer(
+        lambda v: v * w, "mse", optim.SGD([w], lr=0.5), callbacks=[Statistics(2), Keep()], clip=100.0, log_every=1
+    ).fit([(np.array([[1.0, 0.0]]), np.zeros((1, 2)))] * 2)
     steps = [r for r in rows if "step_loss" in r]
     assert [r["step_loss"] for r in steps] == [4.5, 1.125] and steps[0]["step_grad_norm"] == 3.0
     (row,) = [r for r in rows if "grad_norm/0" in r]
@@ -466,10 +479,19 @@ def test_another_array_library() -> None:
     v = DiffTensor(np.zeros((6, 2)), requires_grad=True)
     finals = []
     for p in (w, v):
-        t = Trainer(lambda x, p=p: x @ p, "cross_entropy", optim.AdamW([p], lr=0.1), metrics=["accuracy"], accumulate=2, clip=1.0)
+        t = Trainer(
+            lambda x, p=p: x @ p,
+            "cross_entropy",
+            optim.AdamW([p], lr=0.1),
+            metrics=["accuracy"],
+            accumulate=2,
+            clip=1.0,
+        )
         finals.append(t.fit((x, y), (x, y), epochs=3, batch_size=8).final)
         assert t.predict(x).shape == (N, 2)
-    assert type(w.raw) is type(strict.zeros(1)) and finals[0]["val_loss"] == pytest.approx(finals[1]["val_loss"], rel=1e-12)
+    assert type(w.raw) is type(strict.zeros(1)) and finals[0]["val_loss"] == pytest.approx(
+        finals[1]["val_loss"], rel=1e-12
+    )
 
 
 def test_one_line() -> None:
