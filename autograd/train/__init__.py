@@ -9,7 +9,7 @@
     >>> history.final["val_loss"] < 0.01
     True
 
-``trainer`` has the loop, ``state`` what it keeps, ``quick`` the one line above. ``data``, ``images`` and ``workers`` make batches,
+``trainer`` has the loop, ``state`` what it keeps, ``choices`` the names it knows, ``quick`` the one line above. ``data``, ``images`` and ``workers`` make batches,
 ``metrics`` measures, ``callbacks`` look on and stop, ``loggers`` write. ``config`` is the file that describes a run, ``files``
 and ``folder`` are checkpoints on disk. See docs/training.md.
 """
@@ -20,11 +20,12 @@ from .data import ArrayDataset, DataError, Loader, Subset, as_loader, collate, s
 from .files import CheckpointError, load_state, save_state
 from .folder import CheckpointFolder
 from .images import ImageFolder
+from .interrupt import Interrupted
 from .loggers import ConsoleLogger, CSVLogger, JSONLLogger, TensorBoardLogger, WandbLogger
 from .metrics import Metric
 from .quick import fit
 from .state import Function, History
-from .trainer import Interrupted, NonFiniteError, Trainer
+from .trainer import NonFiniteError, Trainer
 from .workers import WorkerError
 
 __all__ = [

@@ -5,11 +5,12 @@ from typing import Any
 
 from ..gradients import GradientTransform
 from ..nn import losses
+from .choices import LOSSES
 from .data import Loader, as_loader, split
 from .loggers import ConsoleLogger
 from .metrics import Metric
 from .state import History
-from .trainer import LOSSES, Trainer
+from .trainer import Trainer
 
 USUAL: dict[Any, tuple[str, ...]] = {
     losses.cross_entropy: ("accuracy",), losses.nll_loss: ("accuracy",), losses.mse_loss: ("r2",),

@@ -1,4 +1,4 @@
-"""What a trainer needs beside its loop: its history, models that are functions, and the random streams inside a model."""
+"""What a trainer keeps: its history, models that are functions, the random streams inside a model, and its whole state."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -88,3 +88,74 @@ def load_streams(model: Module, saved: dict[str, dict[str, Any]]) -> Callable[[]
             rng.bit_generator.state = copy.deepcopy(saved[name])
 
     return put
+
+
+# ---- the state of a trainer ----
+
+PLACE = ("epoch", "batch", "step", "logged", "skipped")
+
+
+def state_of(trainer: Any) -> dict[str, Any]:
+    """All that the rest of a trainer's run depends on: nested dicts of arrays on the host and JSON values."""
+    return {
+        "about": copy.deepcopy(trainer.about),
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "before": trainer.before.state_dict(),
+        "streams": streams_state(trainer.model),
+        "metrics": {m.name: m.state_dict() for m in trainer.watched},
+        "callbacks": {name: c.state_dict() for name, c in _remembering(trainer.callbacks).items()},
+        "history": copy.deepcopy(trainer.history.rows),
+        "best": copy.deepcopy(trainer.best),
+        "stopped": trainer.stopped,
+        "place": {name: getattr(trainer, name) for name in PLACE},
+    }
+
+
+def put_state(trainer: Any, state: dict[str, Any]) -> None:
+    """Bring a trainer into a state of ``state_of``, or raise and leave it as it was."""
+    before = state_of(trainer)
+    lacking = before.keys() - state.keys()
+    if lacking:
+        raise ValueError(f"load_state_dict: this is no state of a Trainer: it has no {min(lacking)!r}")
+    for what in ("callbacks", "metrics"):
+        if before[what].keys() != state[what].keys():
+            raise ValueError(
+                f"load_state_dict: the saved {what} are {', '.join(state[what]) or 'none'}, this trainer's "
+                f"{', '.join(before[what]) or 'none'}; make the trainer as it was when it was saved"
+            )
+    put_streams = load_streams(trainer.model, state["streams"])
+    try:
+        _put(trainer, state)
+    except (ValueError, KeyError, TypeError):
+        _put(trainer, before)
+        raise
+    put_streams()
+
+
+def _put(trainer: Any, state: dict[str, Any]) -> None:
+    trainer.model.load_state_dict(state["model"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.before.load_state_dict(state["before"])
+    for m in trainer.watched:
+        m.load_state_dict(state["metrics"][m.name])
+    for name, c in _remembering(trainer.callbacks).items():
+        c.load_state_dict(state["callbacks"][name])
+    trainer.history = History(state["history"])
+    trainer.best, trainer.stopped = copy.deepcopy(state["best"]), state["stopped"]
+    for name in PLACE:
+        setattr(trainer, name, int(state["place"][name]))
+
+
+def _remembering(callbacks: Iterable[Any]) -> dict[str, Any]:
+    """The callbacks that have a state, by name."""
+    found: dict[str, Any] = {}
+    for c in callbacks:
+        if c.state:
+            name = base = type(c).__name__
+            n = 1
+            while name in found:
+                n += 1
+                name = f"{base}_{n}"
+            found[name] = c
+    return found

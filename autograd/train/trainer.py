@@ -15,51 +15,34 @@ To change what happens to a batch, override ``compute``; to look on, write a ``C
 
 import contextlib
 import copy
-import difflib
 import math
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from .. import backend, optim
 from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
-from ..halves import is_half, single
-from ..nn import Module, losses
 from ..optim import Optimizer
 from ..tensor import DiffTensor
+from .batches import beside, count, host, tensor
 from .callbacks import Callback, monitored
+from .choices import LOSSES, model_and_optimizer, named
 from .data import as_loader
 from .folder import CheckpointFolder
+from .interrupt import Asked, Interrupted, finishing_steps
 from .metrics import Loss, Metric, metric
-from .state import Function, History, load_streams, streams_state
+from .state import History, put_state, state_of
 
-LOSSES: dict[str, Callable[..., Any]] = {
-    "cross_entropy": losses.cross_entropy, "nll": losses.nll_loss, "mse": losses.mse_loss, "l1": losses.l1_loss,
-    "huber": losses.huber_loss, "smooth_l1": losses.smooth_l1_loss, "bce": losses.binary_cross_entropy,
-    "bce_with_logits": losses.binary_cross_entropy_with_logits,
-}  # fmt: skip
-"""Losses by the names that ``Trainer`` and configs know: functions ``loss(prediction, target) -> mean over the batch``."""
-RECIPES: dict[str, Callable[..., GradientTransform]] = {
-    "sgd": optim.sgd, "rmsprop": optim.rmsprop, "adam": optim.adam, "adamw": optim.adamw,
-}  # fmt: skip
-"""Optimizers by name."""
 MOST_SKIPPED = 50
 """Steps in a row that may be called off because of gradients that are not finite."""
 
 
 class NonFiniteError(FloatingPointError):
     """A loss or a gradient that is NaN or infinite; the message names the batch and what to try."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was interrupted by Ctrl-C, after a whole step; the message says where it was saved."""
 
 
 class Trainer:
@@ -118,16 +101,16 @@ class Trainer:
         mode: Literal["min", "max"] = "min",
         about: dict[str, Any] | None = None,
     ):
-        for name, count in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
-            if count is not None and count < 1:
-                raise ValueError(f"Trainer: {name} must be at least 1, not {count!r}")
+        for name, given in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
+            if given is not None and given < 1:
+                raise ValueError(f"Trainer: {name} must be at least 1, not {given!r}")
         if nonfinite not in ("error", "skip"):
             raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
         if mode not in ("min", "max"):
             raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
         self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
-        self.loss = _named("loss", loss, LOSSES) if isinstance(loss, str) else loss
-        self.model, self.optimizer = _model_and_optimizer(model, optimizer, lr)
+        self.loss = named("loss", loss, LOSSES) if isinstance(loss, str) else loss
+        self.model, self.optimizer = model_and_optimizer(model, optimizer, lr)
         self.metrics = [metric(m) for m in metrics]
         self.schedule, self.accumulate, self.nonfinite, self.seed = schedule, accumulate, nonfinite, seed
         self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
@@ -144,8 +127,8 @@ class Trainer:
         self.gradients: list[Any] = []
         self.best: dict[str, Any] | None = None
         self.stopped: str | None = None
-        self._watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
-        self._interrupted = False
+        self.watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
+        self._asked = Asked()
 
     def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
         """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
@@ -192,7 +175,7 @@ class Trainer:
         self.epochs, self.batches = epochs, len(train) if hasattr(train, "__len__") else None
         try:
             self._tell("on_fit_start")
-            with self._finishing_steps():
+            with finishing_steps(self._asked):
                 while self.epoch < epochs and not self.stopped and (max_steps is None or self.step < max_steps):
                     self._run_epoch(train, val, max_steps)
         finally:
@@ -202,7 +185,7 @@ class Trainer:
     def _run_epoch(self, train: Any, val: Any, max_steps: int | None) -> None:
         started, first = time.perf_counter(), self.batch
         if first == 0:
-            for m in self._watched:
+            for m in self.watched:
                 m.reset()
         self.model.train()
         window: list[tuple[int, float]] = []  # examples and loss of each batch since the last step
@@ -222,7 +205,7 @@ class Trainer:
             raise ValueError("fit: the training data has no batches")
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
-        row |= {f"train_{m.name}": m.value() for m in self._watched}
+        row |= {f"train_{m.name}": m.value() for m in self.watched}
         if val is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
         rates = [place["lr"] for place in self.rates()]
@@ -247,18 +230,18 @@ class Trainer:
             self.optimizer.zero_grad()
         with self._casting:
             prediction, target, loss = self.compute(batch)
-        value, count = float(loss), _count(target)
+        value, n = float(loss), count(target)
         if not math.isfinite(value):
             if self.nonfinite == "error" and not self.scaled:
                 raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
-            return count, value  # without backward; _step leaves the whole step out
-        weight = count / (window[0][0] if window else count)
+            return n, value  # without backward; _step leaves the whole step out
+        weight = n / (window[0][0] if window else n)
         with np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext():
             scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
-        host = _host(prediction), _host(target)
-        for m in self._watched:
-            m.update(*host, value)
-        return count, value
+        on_host = host(prediction), host(target)
+        for m in self.watched:
+            m.update(*on_host, value)
+        return n, value
 
     def compute(self, batch: Any) -> tuple[Any, Any, Any]:
         """A batch's prediction, target and mean loss. Override it for models or losses of another form; the length of the target is
@@ -268,14 +251,14 @@ class Trainer:
         """
         parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
         like = self.optimizer.params[0].raw
-        parts = tuple(_beside(part, like) for part in parts)
+        parts = tuple(beside(part, like) for part in parts)
         if self.loss is None:
-            return None, parts[-1], self.model(*map(_tensor, parts))
+            return None, parts[-1], self.model(*map(tensor, parts))
         if len(parts) < 2:
             raise ValueError(
                 "a batch must be a tuple of the model's inputs and, last, the target; or give the Trainer loss=None"
             )
-        prediction = self.model(*map(_tensor, parts[:-1]))
+        prediction = self.model(*map(tensor, parts[:-1]))
         return prediction, parts[-1], self.loss(prediction, parts[-1])
 
     def _step(self, window: list[tuple[int, float]]) -> None:
@@ -316,7 +299,7 @@ class Trainer:
 
     def _pause(self) -> None:
         """Between two steps of an epoch: save if it is time, and stop if Ctrl-C was pressed."""
-        if self._interrupted or (self.save_every is not None and self.step % self.save_every == 0):
+        if self._asked.to_stop or (self.save_every is not None and self.step % self.save_every == 0):
             self.save()
         self._check_interrupt()
 
@@ -334,16 +317,16 @@ class Trainer:
         with self.model.evaluating(), no_grad(), self._casting:
             for batch in as_loader(data, batch_size, shuffle=False, seed=self.seed).batches():
                 prediction, target, loss = self.compute(batch)
-                host = _host(prediction), _host(target)
+                on_host = host(prediction), host(target)
                 for m in measured:
-                    m.update(*host, float(loss))
+                    m.update(*on_host, float(loss))
         return {m.name: m.value() for m in measured}
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """The model's output on ``x`` (a tuple: on several inputs), by batches; see ``Module.infer``."""
         inputs = x if isinstance(x, tuple) else (x,)
         like = self.optimizer.params[0].raw
-        return self.model.infer(*(_beside(part, like) for part in inputs), batch_size=batch_size)
+        return self.model.infer(*(beside(part, like) for part in inputs), batch_size=batch_size)
 
     # ---- what is logged and saved ----
 
@@ -377,48 +360,15 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on: nested dicts of arrays on the host and JSON values."""
-        return {
-            "about": copy.deepcopy(self.about),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "before": self.before.state_dict(),
-            "streams": streams_state(self.model),
-            "metrics": {m.name: m.state_dict() for m in self._watched},
-            "callbacks": {name: c.state_dict() for name, c in self._remembering().items()},
-            "history": copy.deepcopy(self.history.rows),
-            "best": copy.deepcopy(self.best),
-            "stopped": self.stopped,
-            "place": {name: getattr(self, name) for name in ("epoch", "batch", "step", "logged", "skipped")},
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of ``state_dict`` of an equal trainer.
 
         Raises:
-            ValueError, KeyError: it is of another model, optimizer, or set of metrics or callbacks.
+            ValueError, KeyError: it is of another model, optimizer, or set of metrics or callbacks; nothing is changed then.
         """
-        remembering, watched = self._remembering(), {m.name: m for m in self._watched}
-        for what, own in (("callbacks", remembering), ("metrics", watched)):
-            if own.keys() != state[what].keys():
-                raise ValueError(
-                    f"load_state_dict: the saved {what} are {', '.join(state[what]) or 'none'}, this trainer's {', '.join(own) or 'none'}; "
-                    "make the trainer as it was when it was saved"
-                )
-        put_streams = load_streams(self.model, state["streams"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.before.load_state_dict(state["before"])
-        put_streams()
-        for what, own in (("callbacks", remembering), ("metrics", watched)):
-            for name, one in own.items():
-                one.load_state_dict(state[what][name])
-        self.history, self.best, self.stopped = (
-            History(state["history"]),
-            copy.deepcopy(state["best"]),
-            state["stopped"],
-        )
-        for name, value in state["place"].items():
-            setattr(self, name, int(value))
+        put_state(self, state)
 
     def save(self, metric: float | None = None, *, end_of_epoch: bool = False) -> None:
         """Save to the folder of checkpoints, if there is one."""
@@ -435,19 +385,6 @@ class Trainer:
         if found is not None:
             self.load_state_dict(found[1])
         return found is not None
-
-    def _remembering(self) -> dict[str, Callback]:
-        """The callbacks that have a state, by name."""
-        found: dict[str, Callback] = {}
-        for c in self.callbacks:
-            if c.state:
-                name = base = type(c).__name__
-                n = 1
-                while name in found:
-                    n += 1
-                    name = f"{base}_{n}"
-                found[name] = c
-        return found
 
     def _tell(self, moment: str, *values: Any) -> None:
         for c in self.callbacks:
@@ -466,82 +403,9 @@ class Trainer:
             'fit names the operation; nonfinite="skip" leaves such steps out'
         )
 
-    @contextlib.contextmanager
-    def _finishing_steps(self) -> Iterator[None]:
-        """Ctrl-C lets the present step end; a second one does not."""
-        self._interrupted = False
-        if (
-            threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-        ):
-            yield
-            return
-
-        def note(*_: Any) -> None:
-            self._interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        signal.signal(signal.SIGINT, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
     def _check_interrupt(self) -> None:
-        if self._interrupted:
+        if self._asked.to_stop:
             where = f"interrupted after step {self.step}, in epoch {self.epoch + bool(self.batch)}"
             if self.checkpoints is None:
                 raise Interrupted(f"{where}; nothing was saved: give the Trainer checkpoints=...")
             raise Interrupted(f"{where}; saved to {self.checkpoints.folder}: fit(..., resume=True) goes on from there")
-
-
-def _named(kind: str, name: str, known: dict[str, Any]) -> Any:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(
-            f"unknown {kind} {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} there are {', '.join(known)}"
-        )
-    return known[name]
-
-
-def _model_and_optimizer(model: Any, optimizer: Any, lr: Any) -> tuple[Module, Optimizer]:
-    if not callable(model):
-        raise TypeError(f"Trainer: the model must be a Module or a function, not {type(model).__name__}")
-    if isinstance(optimizer, Optimizer):
-        return model if isinstance(model, Module) else Function(model, optimizer.params), optimizer
-    if not isinstance(model, Module):
-        raise TypeError(
-            "Trainer: a model that is a function needs an Optimizer, which has its parameters: AdamW([w, b], lr=1e-3)"
-        )
-    if isinstance(optimizer, str):
-        optimizer = _named("optimizer", optimizer, RECIPES)(lr)
-    if not isinstance(optimizer, GradientTransform):
-        raise TypeError(
-            f"Trainer: the optimizer must be an Optimizer, a gradient transform such as adamw(1e-3), or one of "
-            f"{', '.join(RECIPES)}, not {type(optimizer).__name__} {optimizer!r:.60}"
-        )
-    return model, Optimizer([p for p in model.parameters() if p.requires_grad], optimizer)
-
-
-def _count(target: Any) -> int:
-    """The number of examples of a batch."""
-    shape = getattr(target, "shape", None)
-    return int(shape[0]) if shape else len(target) if hasattr(target, "__len__") else 1
-
-
-def _tensor(part: Any) -> Any:
-    return DiffTensor(part, copy=False) if backend.is_array(part) else part
-
-
-def _beside(part: Any, like: Any) -> Any:
-    """An array on the device of the parameters; anything else as it is."""
-    raw = part.raw if isinstance(part, DiffTensor) else part
-    if not backend.is_array(raw) or type(raw) is type(like):
-        return raw
-    return backend.to_device(raw, backend.place_of(like))
-
-
-def _host(x: Any) -> Any:
-    raw = x.raw if isinstance(x, DiffTensor) else x
-    raw = backend.to_device(raw, "cpu") if backend.is_array(raw) else raw
-    return single(raw) if backend.is_array(raw) and is_half(raw.dtype) else raw

@@ -114,7 +114,7 @@ def _device(wanted: str, said: list[str]) -> str:
         return "cpu"
     try:
         backend.to_device(np.zeros(1, np.float32), wanted)
-    except Exception as error:  # CuPy has many ways to say that there is no usable GPU
+    except Exception as error:  # noqa: BLE001  CuPy has many ways to say that there is no usable GPU
         if wanted != "cuda":
             raise ConfigError(f"device: {wanted} cannot be used: {error}") from None
         said.append("device: there is no usable GPU, so the run goes on on the CPU; device=cpu says so from the start")

@@ -61,7 +61,7 @@ def vocabulary(train: list[str], threshold: int, path: Path | None) -> dict[str,
             raise ValueError(f"word_to_idx must number the words from 0, with {UNKNOWN} among them")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{path}: is no vocabulary in JSON ({type(error).__name__}: {str(error):.80}); pickles are never read: delete it, and it "
+                f"{path}: is no vocabulary in JSON ({type(error).__name__}: {error!s:.80}); pickles are never read: delete it, and it "
                 "is made again"
             ) from None
     counts = Counter(train)

@@ -174,6 +174,14 @@ def test_states_of_others_are_refused() -> None:
     state = trainer_with_everything().state_dict()
     with pytest.raises(ValueError, match="saved callbacks are EarlyStopping, ReduceLROnPlateau, this trainer's none"):
         Trainer(network(), metrics=["accuracy", "f1"]).load_state_dict(state)
+    with pytest.raises(ValueError, match="no state of a Trainer: it has no 'about'"):
+        trainer_with_everything().load_state_dict({"model": {}})
+    kept = trainer_with_everything()
+    kept.fit(data(), data(), epochs=1)
+    now = kept.state_dict()
+    with pytest.raises((ValueError, KeyError), match="load_state_dict"):
+        kept.load_state_dict({**state, "optimizer": {}})
+    assert same_state(now, kept.state_dict())
     other = trainer_with_everything()
     other.model[3].rng = np.random.Generator(np.random.MT19937(0))
     with pytest.raises(ValueError, match=r"the random stream '3.rng' is of PCG64, the model's of MT19937"):
