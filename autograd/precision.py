@@ -15,7 +15,8 @@ A row with several outputs may name one class for each. float64, complex numbers
 A row that is affected runs in another *form*, a row of its own with the same name: its kernels bring their inputs to float32
 and round their outputs, and so do its derivative rules with the gradients. So a derivative is computed in float32
 and rounded once, what is kept for it is of half precision, and a policy costs nothing where there is none. On NumPy
-half precision is computed in float32, by BLAS; other libraries have kernels of their own for products of half precision.
+half precision is computed in float32, by BLAS, and overflows to infinity without a warning (anomaly mode finds it);
+other libraries have kernels of their own for products of half precision.
 
 Parameters stay float32 ("master weights"): leaves and constants are rounded within the operation, which keeps the leaf
 itself, not a copy, and gives it a float32 gradient. The float32 result of another operation that meets a "low" row is cast
@@ -169,11 +170,12 @@ class _Kernels(dict):
             return _widened(x, low)
 
         def run(*xs: Any, **params: Any) -> Any:
-            out = (
-                plain([brought(x) for x in xs[0]], **params)
-                if self.row.variadic
-                else plain(*map(brought, xs), **params)
-            )
+            with np.errstate(over="ignore", invalid="ignore"):
+                out = (
+                    plain([brought(x) for x in xs[0]], **params)
+                    if self.row.variadic
+                    else plain(*map(brought, xs), **params)
+                )
             if isinstance(out, tuple):
                 return tuple(map(_narrowed, out, _dues(self.row, self.due, len(out))))
             return _narrowed(out, _dues(self.row, self.due, 1)[0])
@@ -204,7 +206,8 @@ def _rule(rule: Callable, index: int, low: np.dtype | None) -> Callable:
     def run(g: Any, out: Any, *xs: Any, **params: Any) -> Any:
         x = xs[index]
         wide = _widened(g, low)
-        d = rule(wide, _widened(out, None), *[_widened(a, low) for a in xs], **params)
+        with np.errstate(over="ignore", invalid="ignore"):
+            d = rule(wide, _widened(out, None), *[_widened(a, low) for a in xs], **params)
         if d is wide and d is not g and d.shape == x.shape and g.dtype == x.dtype:  # the rule of an addition, say
             return g
         d = tape.match(d, tuple(x.shape), SINGLE if is_half(numpy_dtype(x.dtype)) else x.dtype)
