@@ -221,13 +221,19 @@ def _options(codec: str) -> Any:
 
 def test_a_pretrained_encoder_has_its_own_rate_or_is_frozen(here: Path) -> None:
     def prepared(**training: Any) -> setup.Run:
-        fine = training.pop("fine", True)
+        fine, scheduler = training.pop("fine", True), training.pop("scheduler", {})
         return setup.prepare(
-            config(training={"lr": 0.1, "finetune": ["1"], **training}, model={"encoder_fine_tune": fine})
+            config(
+                training={"lr": 0.1, "finetune": ["1"], **training},
+                model={"encoder_fine_tune": fine},
+                scheduler=scheduler,
+            )
         )
 
     run = prepared(lr_mode="finetune", finetune_lr=0.01)
     assert sorted(place["lr"] for place in run.trainer.rates()) == [0.01, 0.1]
+    moving = prepared(lr_mode="finetune", finetune_lr=0.01, scheduler={"type": "constant", "warmup_steps": 4})
+    assert sorted(place["lr"] for place in moving.trainer.rates()) == pytest.approx([0.0025, 0.025])
     frozen = prepared(fine=False)
     before = frozen.trainer.model[1].weight.numpy().copy()
     frozen.trainer.fit(frozen.train, None, 1, max_steps=3)
@@ -287,3 +293,36 @@ def test_states_on_disk_name_their_versions(here: Path) -> None:
     assert main(["run", "small.yaml", "training.max_steps=1", "logging.console=false"]) == 0
     (file,) = here.joinpath("checkpoints").glob("*.safetensors")
     assert set(load_state(file)["about"]["versions"]) == {"hammer", "numpy", "python"}
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_images_by_a_csv_file(here: Path, capsys: pytest.CaptureFixture, task: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (here / "pictures").mkdir()
+    lines = ["image,label"]
+    for i in range(12):
+        bright = i % 2
+        image.fromarray(np.full((12, 12, 3), 40 + 170 * bright, np.uint8)).save(here / "pictures" / f"{i}.png")
+        lines.append(f"{i}.png,{bright}")
+    (here / "list.csv").write_text("\n".join(lines), "utf-8")
+    settings = [
+        "device=cpu",
+        f"task={task}",
+        "data.images_dir=pictures",
+        "data.labels_file=list.csv",
+        "data.image_size=8",
+    ]
+    settings += [
+        "data.num_workers=1",
+        "training.epochs=2",
+        "data.batch_size=4",
+        "data.val_split=0.25",
+        "logging.console=false",
+    ]
+    (here / "images.yaml").write_text("seed: 1\n", "utf-8")
+    assert main(["run", "images.yaml", *settings]) == 0
+    assert "2 epochs, 6 steps" in capsys.readouterr().out
+    lines[3] = "nothing.png,1"
+    (here / "list.csv").write_text("\n".join(lines), "utf-8")
+    assert main(["run", "images.yaml", *settings, "training.checkpoint_dir=other"]) == 2
+    assert "list.csv, line 4: there is no image 'nothing.png'" in capsys.readouterr().err

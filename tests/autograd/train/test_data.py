@@ -60,8 +60,8 @@ def test_an_epoch_goes_on_from_any_batch() -> None:
 
 
 def test_augmentation_has_a_stream_for_each_place_of_each_epoch() -> None:
-    loader = Loader(Noisy(), 23, shuffle=True)
-    first, second = (next(iter(loader.batches(e)))[0][:, 1] for e in (0, 1))
+    loader = Loader(Noisy(), 4, shuffle=True)
+    first, second = (np.concatenate([x[:, 1] for x, _ in loader.batches(e)]) for e in (0, 1))
     assert len({*first, *second}) == 46
     assert not Loader(Noisy(), 23).batches().__next__()[0][:, 1].any()  # validation: none
 
