@@ -16,6 +16,7 @@ The last line is JSON: ``kills`` (runs that were killed), ``during_a_save``, ``k
 import argparse
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -172,7 +173,12 @@ def main() -> None:
     }
     say = lambda value: "yes" if value is True else "no" if value is False else "–" if value is None else str(value)
     lines = [(__doc__ or "").strip().rpartition("\n\n")[0], ""]
-    lines += [f"Rows of the log of the whole run: {total}. Seconds for all: {figures['seconds']:.0f}.", ""]
+    about = common.machine()
+    lines += [
+        f"Machine: {about['cpu']}, {about['cores']} cores, {about['system']}; Python {platform.python_version()}, NumPy "
+        f"{np.__version__}, all threads of BLAS. Rows of the log of the whole run: {total}. Seconds for all: {figures['seconds']:.0f}.",
+        "",
+    ]
     lines += common.table(
         [
             "kill",
