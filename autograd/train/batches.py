@@ -13,6 +13,14 @@ def count(target: Any) -> int:
     return int(shape[0]) if shape else len(target) if hasattr(target, "__len__") else 1
 
 
+def length(data: Any) -> int | None:
+    """The number of batches of an epoch, where it is known."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
 def tensor(part: Any) -> Any:
     return DiffTensor(part, copy=False) if backend.is_array(part) else part
 

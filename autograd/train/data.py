@@ -323,6 +323,9 @@ class _Batches:
     def __init__(self, batches: Any):
         self._batches = batches
 
+    def __len__(self) -> int:
+        return len(self._batches)  # a TypeError where the iterable has no length
+
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Any]:
         for i, batch in enumerate(self._batches):
             if i >= start:

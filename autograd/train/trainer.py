@@ -28,7 +28,7 @@ from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
 from ..optim import Optimizer
 from ..tensor import DiffTensor
-from .batches import beside, count, host, tensor
+from .batches import beside, count, host, length, tensor
 from .callbacks import Callback, monitored
 from .choices import LOSSES, model_and_optimizer, named
 from .data import as_loader
@@ -172,7 +172,7 @@ class Trainer:
         val = val if val is None else as_loader(val, batch_size, shuffle=False, seed=self.seed)
         if resume:
             self.resume()
-        self.epochs, self.batches = epochs, len(train) if hasattr(train, "__len__") else None
+        self.epochs, self.batches = epochs, length(train)
         try:
             self._tell("on_fit_start")
             with finishing_steps(self._asked):
@@ -217,9 +217,7 @@ class Trainer:
             self.epoch, self.batch = self.epoch + 1, 0
             value = self._see_best(row)
             self._tell("on_epoch_end", row)
-        self.history.rows.append(
-            row
-        )  # also of a part of an epoch, where max_steps ends the run; it can go on from there
+        self.history.rows.append(row)  # of a part of an epoch too, where max_steps ends the run
         self.log(row)
         self.save(value, end_of_epoch=whole)
         self._check_interrupt()
@@ -244,10 +242,10 @@ class Trainer:
         return n, value
 
     def compute(self, batch: Any) -> tuple[Any, Any, Any]:
-        """A batch's prediction, target and mean loss. Override it for models or losses of another form; the length of the target is
-        the number of examples, which is the batch's weight in means.
+        """A batch's prediction, target and mean loss. Override it for batches, models or losses of another form.
 
-        A batch is a tuple of the model's inputs, and the target last; without a loss function, all are the model's.
+        A batch is a tuple of the model's inputs and, last, the target; without a loss function all of it goes to the model.
+        The length of the target is the number of examples: the batch's weight in means.
         """
         parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
         like = self.optimizer.params[0].raw

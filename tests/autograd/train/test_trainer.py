@@ -170,6 +170,23 @@ def test_max_steps_leaves_the_place_inside_an_epoch() -> None:
     assert same_state(whole.model.state_dict(), parts.model.state_dict())
 
 
+def test_lists_of_batches_keep_their_place_too() -> None:
+    x, y = data()
+    batches = [(x[i : i + 5], y[i : i + 5]) for i in range(0, N, 5)]
+    trainer, whole = Trainer(network()), Trainer(network())
+    trainer.fit(batches, epochs=2, max_steps=13)
+    assert (trainer.epoch, trainer.batch) == (1, 3)
+    trainer.fit(batches, epochs=2)
+    whole.fit(batches, epochs=2)
+    assert same_state(whole.model.state_dict(), trainer.model.state_dict())
+
+    class Stream:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(batches)
+
+    assert Trainer(network()).fit(Stream(), epochs=2).final["step"] == 20
+
+
 def test_states_of_others_are_refused() -> None:
     state = trainer_with_everything().state_dict()
     with pytest.raises(ValueError, match="saved callbacks are EarlyStopping, ReduceLROnPlateau, this trainer's none"):
