@@ -20,6 +20,7 @@ from .. import backend
 from ..gradients import GradientTransform, partition
 from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import Schedule, number
+from ..sparse import RowSparse
 from ..tensor import DiffTensor
 from .recipes import adam, adamw, rmsprop, sgd
 
@@ -61,6 +62,9 @@ class Optimizer:
         for p, update in zip(params, updates, strict=True):
             if update is APPLIED:
                 p.renew()
+            elif type(update) is RowSparse:
+                p.renew()
+                p.raw = update.added_to(p.raw)
             elif update is not None:
                 p.add_(update)
 
