@@ -4,9 +4,9 @@ A file is written beside its place, flushed to the disk and renamed: at any time
 old file or the new one. Nothing in a file is ever run: there is no pickle, and ``torch.save`` files are refused. Any program
 that reads safetensors can read the arrays, under the names of their places in the state: ``model.0.weight``.
 
-The header's ``__metadata__`` holds ``format``; ``structure``, the state as JSON (see ``structure``);
-``about``, a few facts that ``folder`` reads without the arrays; ``arrays``, the SHA-256 of the arrays with their names, dtypes
-and shapes; and ``sha256``, that of the four texts before.
+The header's ``__metadata__`` has one entry, ``hammer checkpoint 1``: the SHA-256 of the text after it, a blank, and the text,
+JSON with ``about``, a few facts that ``folder`` reads without the arrays; ``arrays``, the SHA-256 of the arrays with their
+names, dtypes and shapes; and ``state`` (see ``structure``). Equal states give equal files.
 
     >>> import tempfile, numpy as np
     >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
@@ -30,8 +30,6 @@ from .structure import STORED, CheckpointError, DamagedCheckpoint, decode, encod
 
 FORMAT = "hammer checkpoint 1"
 SUFFIX = ".safetensors"
-_TEXTS = ("format", "about", "structure", "arrays")
-"""The entries of the header that its checksum covers."""
 
 
 def save_state(path: Path | str, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -51,16 +49,15 @@ def save_state(path: Path | str, state: Mapping[str, Any], about: Mapping[str, A
         raise CheckpointError(f"{path}: the name of a checkpoint ends with {SUFFIX}")
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, np.ndarray] = {}
-    header = {
-        "format": FORMAT,
-        "about": to_json(encode(dict(about or {}), (), facts, str(path))),
-        "structure": to_json(encode(dict(state), (), arrays, str(path))),
+    content = {
+        "about": encode(dict(about or {}), (), facts, str(path)),
+        "state": encode(dict(state), (), arrays, str(path)),
+        "arrays": _digest_of((name, STORED[a.dtype.name], a.shape, _bytes_of(a)) for name, a in arrays.items()),
     }
     if facts:
         raise CheckpointError(f"{path}: about[{min(facts)!r}] is an array; arrays belong into the state")
-    header["arrays"] = _arrays_digest((name, STORED[a.dtype.name], a.shape, _bytes_of(a)) for name, a in arrays.items())
-    header["sha256"] = _header_digest(header)
-    _write(path, arrays, header)
+    text = to_json(content)
+    _write(path, arrays, {FORMAT: f"{hashlib.sha256(text.encode()).hexdigest()} {text}"})
 
 
 def load_state(path: Path | str) -> dict[str, Any]:
@@ -72,22 +69,13 @@ def load_state(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     data = _contents(path)
-    header = _header(path, io.BytesIO(data).read, len(data))
+    content = _header(path, io.BytesIO(data).read, len(data))
     tensors = _tensors(path, data)
     del data
-    if header["arrays"] != _arrays_digest((name, t["dtype"], t["shape"], t["data"]) for name, t in tensors.items()):
+    stated = ((name, t["dtype"], t["shape"], t["data"]) for name, t in tensors.items())
+    if content.get("arrays") != _digest_of(stated):
         raise DamagedCheckpoint(f"{path}: its arrays were altered after it was saved: their checksum does not fit")
-    try:
-        state = decode(json.loads(header["structure"]), tensors, path)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise DamagedCheckpoint(
-            f"{path}: its structure makes no sense ({type(error).__name__}: {_line(error)})"
-        ) from None
-    if not isinstance(state, dict):
-        raise DamagedCheckpoint(f"{path}: holds a {type(state).__name__}, not a state")
-    return state
+    return _decoded(content, "state", tensors, path)
 
 
 def read_about(path: Path | str) -> dict[str, Any]:
@@ -100,43 +88,46 @@ def read_about(path: Path | str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            header = _header(path, file.read, size)
+            content = _header(path, file.read, size)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    return _decoded(content, "about", {}, path)
+
+
+def _decoded(content: Mapping[str, Any], part: str, tensors: Mapping[str, Any], path: Path) -> dict[str, Any]:
     try:
-        return decode(json.loads(header["about"]), {}, path)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path}: its header makes no sense ({_line(error)})") from None
+        found = decode(content[part], tensors, path)
+    except CheckpointError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{path}: its {part} makes no sense ({type(error).__name__}: {_line(error)})") from None
+    if not isinstance(found, dict):
+        raise DamagedCheckpoint(f"{path}: its {part} is a {type(found).__name__}, not names and values")
+    return found
+
+
+# ---- checksums ----
 
 
 def _bytes_of(array: np.ndarray) -> Any:
     return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
-def _digest(parts: Iterable[Any]) -> str:
-    """SHA-256 of byte strings, each with its length before it, so that no two lists have the same bytes."""
+def _digest_of(tensors: Iterable[tuple[str, str, Iterable[int], Any]]) -> str:
+    """SHA-256 over the tensors in the order of their names: name, dtype and shape, then the bytes.
+
+    Each part has its length before it, so that no two sets of tensors have the same text.
+    """
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
+    for name, dtype, shape, content in sorted(tensors, key=_first):
+        for part in (to_json([name, dtype, list(shape)]).encode(), content):
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _header_digest(header: Mapping[str, str]) -> str:
-    return _digest(header[name].encode() for name in _TEXTS)
-
-
-def _arrays_digest(tensors: Iterable[tuple[str, str, Iterable[int], Any]]) -> str:
-    """Over the tensors in the order of their names: name, dtype and shape, then the bytes."""
-    parts = (
-        (to_json([name, dtype, list(shape)]).encode(), content)
-        for name, dtype, shape, content in sorted(tensors, key=_first)
-    )
-    return _digest(part for pair in parts for part in pair)
-
-
-def _first(pair: Sequence[Any]) -> Any:
-    return pair[0]
+def _first(parts: Sequence[Any]) -> Any:
+    return parts[0]
 
 
 # ---- the disk ----
@@ -208,8 +199,8 @@ _FOREIGN = {
 }
 
 
-def _header(path: Path, read: Callable[[int], bytes], size: int) -> dict[str, str]:
-    """The four texts of the header, after checking what can be checked without the arrays. ``read(n)`` gives the next n bytes."""
+def _header(path: Path, read: Callable[[int], bytes], size: int) -> dict[str, Any]:
+    """What the header says, after checking what can be checked without the arrays. ``read(n)`` gives the next n bytes."""
     if not size:
         raise DamagedCheckpoint(f"{path}: is empty")
     first = read(9)
@@ -224,33 +215,31 @@ def _header(path: Path, read: Callable[[int], bytes], size: int) -> dict[str, st
         raise DamagedCheckpoint(f"{path}: truncated inside the header, or damaged ({size} bytes)")
     try:
         header = json.loads((first[8:] + read(length - 1)).decode("utf-8"))
-        texts = header["__metadata__"]
-        end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-        end = int(end)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        if isinstance(error, KeyError) and error.args == ("__metadata__",):
-            raise _foreign(path) from None
+        entries = header.pop("__metadata__", {})
+        end = int(max((t["data_offsets"][1] for t in header.values()), default=0))
+        formats = [name for name in entries if name.startswith("hammer checkpoint")]
+        text = entries.get(FORMAT, "")
+        digest, _, content = text.partition(" ")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         raise DamagedCheckpoint(
             f"{path}: its header cannot be read; it is damaged, or not a safetensors file"
         ) from None
-    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise DamagedCheckpoint(f"{path}: its header cannot be read: __metadata__ must hold texts")
     if 8 + length + end != size:
         what = "truncated" if size < 8 + length + end else "longer than its header says"
         raise DamagedCheckpoint(f"{path}: {what}: {size} bytes, not {8 + length + end}")
-    if "format" not in texts:
+    if not formats:
         raise _foreign(path)
-    if texts["format"] != FORMAT:
+    if formats != [FORMAT]:
         raise DamagedCheckpoint(
-            f"{path}: its format is {texts['format']!r:.60}, and this version reads {FORMAT!r}; was it saved by a newer version?"
+            f"{path}: its format is {formats[0]!r:.60}, and this version reads {FORMAT!r}; was it saved by a newer version?"
         )
-    if texts.keys() != {*_TEXTS, "sha256"}:
-        raise DamagedCheckpoint(
-            f"{path}: its header has the entries {', '.join(sorted(texts))!r:.80}, not those of a checkpoint"
-        )
-    if texts["sha256"] != _header_digest(texts):
+    if digest != hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest() or entries.keys() != {FORMAT}:
         raise DamagedCheckpoint(f"{path}: its header was altered after it was saved: its checksum does not fit")
-    return texts
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{path}: its header makes no sense ({_line(error)})") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _foreign(path: Path) -> DamagedCheckpoint:

@@ -83,7 +83,7 @@ def encode_array(value: Any, where: tuple, arrays: dict[str, np.ndarray], path: 
         raise CheckpointError(f"{path}: {_place(where)} is a symbolic tensor: it has no value to save")
     if isinstance(raw, np.ma.MaskedArray):
         raise CheckpointError(f"{path}: {_place(where)} is a masked array; save its data and its mask")
-    array = np.asarray(backend.to_device(raw, "cpu"), order="C")
+    array = np.asarray(raw if isinstance(raw, np.generic) else backend.to_device(raw, "cpu"), order="C")
     note: dict[str, Any] = {"$array": _name(where, arrays)}
     if isinstance(raw, np.generic):
         note["scalar"] = True
