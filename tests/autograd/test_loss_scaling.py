@@ -195,7 +195,7 @@ def test_where_the_scale_is_looked_for():
     [
         ({"init_scale": 0.0}, r"init_scale must be in \(0, inf\)"),
         ({"growth": 0.5}, r"growth must be in \[1, inf\)"),
-        ({"backoff": 1.0}, r"backoff must be in \(0, 1\)"),
+        ({"backoff": 1.5}, r"backoff must be in \(0, 1\]"),
         ({"interval": 0}, "interval must be an integer of at least 1, not 0"),
     ],
 )
