@@ -208,9 +208,9 @@ def _rule(rule: Callable, index: int, low: np.dtype | None) -> Callable:
         wide = _widened(g, low)
         with np.errstate(over="ignore", invalid="ignore"):
             d = rule(wide, _widened(out, None), *[_widened(a, low) for a in xs], **params)
-        if d is wide and d is not g and d.shape == x.shape and g.dtype == x.dtype:  # the rule of an addition, say
-            return g
-        d = tape.match(d, tuple(x.shape), SINGLE if is_half(numpy_dtype(x.dtype)) else x.dtype)
+            if d is wide and d is not g and d.shape == x.shape and g.dtype == x.dtype:  # the rule of an addition, say
+                return g
+            d = tape.match(d, tuple(x.shape), SINGLE if is_half(numpy_dtype(x.dtype)) else x.dtype)
         if is_half(numpy_dtype(x.dtype)):
             return _narrowed(d, numpy_dtype(x.dtype))
         return d if low is None else _single_rounded(d, low)
