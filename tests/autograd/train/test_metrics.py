@@ -119,7 +119,11 @@ def test_bleu() -> None:
     from sacrebleu.metrics import BLEU
 
     said = ["the cat sat on the mat today", "a dog ran over the green hill", "birds fly in the blue sky"]
-    meant = [["the cat sat on a mat today", "the cat is on the mat"], ["a dog ran over a green hill"], ["birds fly in the sky"]]
+    meant = [
+        ["the cat sat on a mat today", "the cat is on the mat"],
+        ["a dog ran over a green hill"],
+        ["birds fly in the sky"],
+    ]
     ours = metrics.BLEU()
     for i in (0, 1, 2):
         ours.update(said[i : i + 1], meant[i : i + 1])
