@@ -23,12 +23,14 @@ def unknown(kind: str, name: object, known: Iterable[str], elsewhere: Iterable[s
     Where no known name is near, names ``elsewhere`` (dotted) whose last part is the name are offered.
     """
     names = list(known)
-    close: Sequence[str] = difflib.get_close_matches(str(name), names, n=1)
+    text = str(name)
+    close: Sequence[str] = difflib.get_close_matches(text, names, n=1)
+    close = close or [n for n in names if len(n) > 1 and text.startswith(n)][:1]  # lrate for lr
     if not close:
         tails = {path: path.rpartition(".")[2] for path in elsewhere}
         close = [path for path, tail in tails.items() if tail == name]
         if not close:
-            near = difflib.get_close_matches(str(name), tails.values(), n=1)
+            near = difflib.get_close_matches(text, tails.values(), n=1)
             close = [path for path, tail in tails.items() if tail in near]
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return f"unknown {kind} {shown(name)}{hint} known: {', '.join(names) or 'none'}"

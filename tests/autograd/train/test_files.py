@@ -213,7 +213,7 @@ def test_what_cannot_be_saved_is_named_and_nothing_is_written(path, state, messa
 def test_only_checkpoint_names_are_written(tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
-    with pytest.raises(CheckpointError, match="ends with .safetensors"):
+    with pytest.raises(CheckpointError, match=r"ends with .safetensors"):
         save_state(notes, small())
     assert notes.read_text() == "mine"
     with pytest.raises(CheckpointError, match="cannot be written"):
@@ -488,7 +488,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path):
     fill(where, [2.0, 1.0])
     for one in where.saved():
         one.path.write_bytes(b"PK\x03\x04 not ours")
-    with pytest.raises(CheckpointError, match="none of its 2 checkpoints is whole; the first: .*ZIP archive"):
+    with pytest.raises(CheckpointError, match=r"none of its 2 checkpoints is whole; the first: .*ZIP archive"):
         where.latest()
     assert len(list(tmp_path.iterdir())) == 2
 
