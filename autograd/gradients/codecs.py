@@ -15,11 +15,13 @@ NaN and infinity are not hidden: what they touch comes out as NaN or infinity. E
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .base import TILE
 from .scaling import number
 
 
@@ -327,30 +329,46 @@ class Quantize(Codec):
         return [(dtype, -(-n // self.bucket)), (np.uint8, -(-n * self.bits // 8))]
 
     def encode(self, x: np.ndarray, state: dict[str, Any], rng: np.random.Generator | None = None) -> Payload:
-        flat, s = _working(x), self.levels
-        n = flat.size
-        scales = np.maximum.reduceat(np.abs(flat), np.arange(0, n, self.bucket)) if n else flat
-        sound = np.isfinite(scales) & (scales > 0)
-        each = np.repeat(np.where(sound, scales, 1), self.bucket)[:n]
-        y = flat / each
-        if not sound.all():
-            y[np.repeat(~np.isfinite(scales), self.bucket)[:n]] = 1  # the scale says the rest
-        y *= s
+        flat, generator = _working(x), _needed(self, rng)
+        scales, codes = np.empty(-(-flat.size // self.bucket), x.dtype), np.empty(flat.size, np.uint8)
+        for buckets, rows, part in self._blocks(flat, codes):
+            scales[buckets] = self._rounded(rows, part, generator)
+        return Payload((scales, packed(codes, self.bits)))
+
+    def _blocks(self, *vectors: np.ndarray) -> Iterator[tuple]:
+        """The buckets in turn, some at a time, so that what is made of them stays in the processor's cache: which they are,
+        and for each vector a matrix whose rows they are."""
+        d, n = self.bucket, vectors[0].size
+        step = max(1, TILE // d)
+        for a in range(0, n // d, step):
+            b = min(a + step, n // d)
+            yield slice(a, b), *(v[a * d : b * d].reshape(-1, d) for v in vectors)
+        if n % d:
+            yield slice(n // d, None), *(v[n // d * d :].reshape(1, -1) for v in vectors)
+
+    def _rounded(self, x: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Fill the codes of some buckets; returns their scales."""
+        scales = np.abs(x).max(axis=1)
+        y = x / np.where(np.isfinite(scales) & (scales > 0), scales, 1)[:, None]
+        y[~np.isfinite(scales)] = 1  # the scale says the rest
+        y *= self.levels
         low = np.floor(y)
         y -= low
-        draws = _needed(self, rng).random(n, dtype=np.float64 if y.dtype == np.float64 else np.float32)
-        low += draws < y
-        low += s
-        return Payload((scales.astype(x.dtype), packed(low.astype(np.uint8), self.bits)))
+        low += rng.random(y.shape, dtype=np.float64 if y.dtype == np.float64 else np.float32) < y
+        low += self.levels
+        codes[...] = low
+        return scales
 
     def decode(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        scales, codes = payload.arrays
-        n, s = _size(shape), self.levels
-        wide = np.result_type(dtype, np.float32)
-        out = unpacked(codes, self.bits, n).astype(wide)
-        out -= s
-        out *= np.repeat(scales.astype(wide) / s, self.bucket)[:n]
-        return out.astype(dtype, copy=False).reshape(shape)
+        scales, data = payload.arrays
+        n, wide = _size(shape), np.result_type(dtype, np.float32)
+        steps, out = scales.astype(wide) / self.levels, np.empty(n, dtype)
+        for buckets, codes, part in self._blocks(unpacked(data, self.bits, n), out):
+            values = codes.astype(wide)
+            values -= self.levels
+            values *= steps[buckets, None]
+            part[...] = values
+        return out.reshape(shape)
 
     def variance(self, n: int) -> float:
         d, s = min(n, self.bucket), self.levels
