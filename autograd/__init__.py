@@ -57,6 +57,7 @@ from .differential import (
     vector_jacobian_product,
 )  # fmt: skip
 from .extend import primitive
+from .precision import autocast
 from .table import OPS
 from .tape import BackwardPass, Node
 from .tensor import DiffTensor
@@ -76,7 +77,7 @@ _MEMBERS = {
 }  # fmt: skip
 """Functions of modules that are not imported before they are used."""
 __all__ = [
-    "OPS", "AnomalyError", "AutogradContext", "BackwardPass", "DiffTensor", "Node", "checkpoint", "cond",
+    "OPS", "AnomalyError", "AutogradContext", "BackwardPass", "DiffTensor", "Node", "autocast", "checkpoint", "cond",
     "custom_jvp", "custom_vjp", "deriv", "egrad", "elementwise_grad", "enable_grad", "fori_loop", "grad",
     "grad_and_aux", "grad_named", "hessian", "hessian_tensor_product", "hessian_vector_product", "holomorphic_grad",
     "hvp", "jacobian", "jvp", "make_ggnvp", "make_hvp", "make_jvp", "make_jvp_reversemode", "make_vjp",

@@ -28,6 +28,9 @@ def adopt(cls: type, library: Any) -> None:
 def namespace(cls: type) -> ModuleType:
     """The array library that an array class belongs to: its functions under the array API's names."""
     found = _namespaces.get(cls)
+    if found is None and issubclass(cls, np.generic):  # a number of a dtype that came later, as bfloat16
+        HOST_SCALARS.add(cls)
+        found = _namespaces[cls] = np
     if found is None:
         home = sys.modules.get(cls.__module__.partition(".")[0])
         if home is None or not hasattr(home, "permute_dims"):

@@ -16,10 +16,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from .backend import xp
+from .backend import is_inexact, xp
+from .halves import half_dtype
 
 _current: ContextVar["AutogradContext | None"] = ContextVar("autograd_context", default=None)
 current = _current.get
+PRECISIONS = ("fp32", "fp16", "bf16")
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -36,6 +38,7 @@ class AutogradContext(contextlib.ContextDecorator):
             of finite inputs, forward or backward, naming the operation and the line of the caller's source.
         dtype: the dtype of tensors made from Python numbers and sequences of floats (NumPy's float64 otherwise).
         device: where new tensors are put: "cpu", "cuda" or "cuda:N".
+        precision: "bf16" or "fp16": operations run with mixed precision (see ``autograd.precision``); "fp32": without.
         track: whether to list the block's nodes and tensors (``nodes``, ``tensors``, ``summary()``), by weak
             references: tracking keeps nothing alive.
         observer: called as ``observer(row, inputs, params, outputs)`` after each operation, with raw arrays.
@@ -51,27 +54,41 @@ class AutogradContext(contextlib.ContextDecorator):
         anomaly: bool | None = None,
         dtype: Any = None,
         device: str | None = None,
+        precision: str | None = None,
         track: bool = False,
         observer: Callable[[Any, tuple, dict, tuple], None] | None = None,
     ):
-        self._asked = (recording, anomaly, None if dtype is None else np.dtype(dtype), device)
+        if precision not in (None, *PRECISIONS):
+            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, not {precision!r}")
+        if precision == "bf16":
+            half_dtype(precision)  # where ml_dtypes is missing, say so here
+        self._asked = (recording, anomaly, None if dtype is None else np.dtype(dtype), device, precision)
         self.recording: Any = True
         self.anomaly: Any = False
         self.dtype: Any = None
         self.device: Any = None
+        self.precision: Any = "fp32"
+        self.low: np.dtype | None = None  # the half precision of products; None: no mixed precision
         self.track, self.observer = track, observer
         self.ops: Counter[str] = Counter()
         self._nodes: list[weakref.ref] = []
         self._tensors: list[weakref.ref] = []
+        self.keeper: Any = None  # decides what the nodes of the block keep (autograd.checkpointing); None: all that is read
         self.levels: tuple = ()  # of the calls of vmap that this block is inside of, outermost first
         self._outsides: dict[Any, AutogradContext | None] = {}
         self._outer: AutogradContext | None = None
         self._token: Token | None = None
 
     def _recreate_cm(self) -> Self:  # contextlib calls this for each call of a decorated function
-        recording, anomaly, dtype, device = self._asked
+        recording, anomaly, dtype, device, precision = self._asked
         return type(self)(
-            recording=recording, anomaly=anomaly, dtype=dtype, device=device, track=self.track, observer=self.observer
+            recording=recording,
+            anomaly=anomaly,
+            dtype=dtype,
+            device=device,
+            precision=precision,
+            track=self.track,
+            observer=self.observer,
         )
 
     def __enter__(self) -> Self:
@@ -79,13 +96,16 @@ class AutogradContext(contextlib.ContextDecorator):
             raise RuntimeError("this context is active already; make another one to enter it again")
         self._outer = outer = current()
         self._token = _current.set(self)
-        self.levels, self._outsides = () if outer is None else outer.levels, {}
+        self.levels, self.keeper, self._outsides = ((), None, {}) if outer is None else (outer.levels, outer.keeper, {})
         base = (
-            (True, False, None, None) if outer is None else (outer.recording, outer.anomaly, outer.dtype, outer.device)
+            (True, False, None, None, "fp32")
+            if outer is None
+            else (outer.recording, outer.anomaly, outer.dtype, outer.device, outer.precision)
         )
-        self.recording, self.anomaly, self.dtype, self.device = (
+        self.recording, self.anomaly, self.dtype, self.device, self.precision = (
             inherited if asked is None else asked for asked, inherited in zip(self._asked, base, strict=True)
         )
+        self.low = None if self.precision == "fp32" else half_dtype(self.precision)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -162,7 +182,7 @@ def finite(value: Any) -> bool:
     if isinstance(value, (float, complex)):
         return bool(np.isfinite(value))
     library = xp(value)
-    return library.isdtype(value.dtype, ("bool", "integral")) or bool(library.all(library.isfinite(value)))
+    return not is_inexact(value.dtype) or bool(library.all(library.isfinite(value)))
 
 
 def caller() -> str:

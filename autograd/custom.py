@@ -26,7 +26,7 @@ from .transforms import vjp
 
 _flatten: Callable[[Any], tuple[list[Any], Any]] = optree.tree_flatten  # type: ignore[assignment]
 
-_stop = op("stop_gradient", lambda x: x, same, None, flops=0, doc="x as a constant to the gradient.")
+_stop = op("stop_gradient", lambda x: x, same, None, flops=0, precision="any", doc="x as a constant to the gradient.")
 
 
 def stop_gradient(tree: Any) -> Any:

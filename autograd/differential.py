@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import ops
-from .extend import defvjp_argnums, primitive
+from .checkpointing import checkpoint
 from .transforms import Argnum, grad, hessian, jacobian, jvp, value_and_grad, vjp
 from .vspaces import vspace
 
@@ -211,14 +211,3 @@ def make_ggnvp(f: Callable, g: Callable = _half_square, f_argnum: int = 0) -> Ca
         return product
 
     return unary_to_nary(at)(f, f_argnum)
-
-
-def checkpoint(fun: Callable) -> Callable:
-    """``fun``, whose intermediate values are not kept but computed again in the backward pass: memory for time
-    (Chen et al. 2016, arXiv 1604.06174). Differentiated arguments are positional; they and the result may be trees.
-
-    A function that reads tracked tensors from its surroundings raises TypeError: pass them as arguments.
-    """
-    recomputed = primitive(fun)
-    defvjp_argnums(recomputed, lambda argnums, _ans, args, kwargs: make_vjp(fun, tuple(argnums))(*args, **kwargs)[0])
-    return recomputed

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backend, batching
+from . import backend, batching, precision
 from .backend import HOST_SCALARS
 from .batch import Batch
 from .context import current
@@ -80,6 +80,12 @@ def _general(row: "Row") -> Callable:
         context = current() if tensors else None
         if mask and context is not None and context.levels and batching.lift(raw, parents, context.levels):
             mask, cls = sum(1 << i for i, p in enumerate(parents) if p is not None), Batch
+        if context is not None and context.low is not None and cls is not Batch:
+            chosen, cast = precision.form(this, args, context.low)
+            if chosen is not this:
+                if chosen.apply is this.apply:
+                    chosen.apply = _general(chosen)
+                return chosen.apply(cast, **params) if variadic else chosen.apply(*cast, **params)
         if symbolic and cls is not Batch:
             return _symbolic(this, raw, parents, params)
         try:
@@ -95,6 +101,8 @@ def _general(row: "Row") -> Callable:
             return out
         mask &= this.differentiable if context is None or context.recording else 0
         node = _record(this, raw, parents, mask, foreign, out, params) if mask else None
+        if context is not None and context.keeper is not None:
+            context.keeper.recorded(this, node, raw, parents, foreign, params, out)
         if single:
             result: Any = _new_tensor(DiffTensor)
             result.raw, result.node = out, node

@@ -28,7 +28,12 @@ def numpy_dtype(dtype: Any) -> np.dtype:
 
 
 def result_dtype(*xs: Any) -> np.dtype:
-    return np.result_type(*(numpy_dtype(x.dtype) if hasattr(x, "dtype") else x for x in xs))
+    dtypes = [numpy_dtype(x.dtype) if hasattr(x, "dtype") else x for x in xs]
+    if any(isinstance(d, np.dtype) and d.kind == "V" for d in dtypes):  # NumPy knows too little of bfloat16
+        own = [d for d in dtypes if isinstance(d, np.dtype) and d.kind == "V"]
+        widening = [d for d in dtypes if isinstance(d, (np.dtype, complex)) and np.result_type(d).kind in "fc"]
+        return np.result_type(np.float32, *widening) if widening else own[0]
+    return np.result_type(*dtypes)
 
 
 def floating(dtype: Any) -> np.dtype:

@@ -84,9 +84,13 @@ class Row:
     variadic: bool = False
     complex: bool = True
     batch: Callable | None = None  # the batching rule (see autograd.batching)
+    precision: str | tuple[str, ...] = (
+        "float32"  # what a policy of mixed precision makes of it (see autograd.precision)
+    )
     params: dict[str, Any] = field(default_factory=dict)
     kernels: Kernels = field(init=False, repr=False)
     apply: Callable = field(init=False, repr=False)
+    forms: dict[Any, "Row"] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kernels = Kernels(self.forward)
@@ -118,6 +122,7 @@ class Row:
                 self.domain,
                 complex=self.complex,
                 params=self.params,
+                precision=self.precision,
             )
             keeps_output, keeps_inputs = (_names(rule)[i][0] != "_" for i in (1, 2))
             found.reads = ({*([0] if keeps_output else ()), *(range(1, n + 1) if keeps_inputs else ())},) * n
@@ -199,7 +204,9 @@ def op(
         columns: ``flops`` (a number per element of the output, or a function of output, inputs and params),
             ``outputs`` (how many; None for a tuple whose length depends on the parameters), ``variadic`` (any number
             of inputs, passed as a sequence; the one rule is called as ``rule(g, out, xs, index, **params)``),
-            ``complex`` (whether complex inputs are allowed), ``batch`` (the batching rule for ``vmap``, see ``autograd.batching``).
+            ``complex`` (whether complex inputs are allowed), ``batch`` (the batching rule for ``vmap``, see ``autograd.batching``),
+            ``precision`` (what a policy of mixed precision makes of the operation: "low", "inputs", "any", or "float32",
+            which is safe for all and the default; see ``autograd.precision``).
     """
     if name in OPS:
         raise ValueError(f"the op table has a row {name!r} already")

@@ -9,6 +9,7 @@ made, so creation order is a topological order: nothing recurses, however long t
 and recorded or symbolic ones (the same rules run on tensors, and record themselves).
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
@@ -19,6 +20,7 @@ import numpy as np
 from . import backend
 from .context import current, enable_grad
 from .shapes import numpy_dtype
+from .sparse import RowSparse
 
 next_serial = count().__next__
 _by_serial = attrgetter("serial")
@@ -64,9 +66,14 @@ class Node:
         return "leaf" if self.row is None else "output" if self.row is PICK else self.row.name
 
     @property
+    def held(self) -> tuple:
+        """Those of the saved values that are in memory now; all, unless they are made again when they are read."""
+        return self.saved
+
+    @property
     def bytes_retained(self) -> int:
         """Bytes of the arrays kept for the derivative rules (an array kept by two nodes counts in both)."""
-        return sum(map(_bytes, _arrays(self.saved)))
+        return sum(map(_bytes, arrays_among(self.held)))
 
     def __repr__(self) -> str:
         return f"<{self.name} #{self.serial} {self.dtype}{self.shape}>"
@@ -113,11 +120,27 @@ class _Pick:
 PICK = _Pick()
 
 
-def _arrays(values: Iterable) -> Iterable:
+class _Remaking(threading.local):
+    """The keepers (autograd.checkpointing) that have made values again for the backward pass that is under way."""
+
+    def __init__(self) -> None:
+        self.keepers: list = []
+
+
+_remaking = _Remaking()
+
+
+def remaking(keeper: Any) -> None:
+    """Have ``keeper.rest()`` called when the backward pass that is under way has ended."""
+    if keeper not in _remaking.keepers:
+        _remaking.keepers.append(keeper)
+
+
+def arrays_among(values: Iterable) -> Iterable:
     """The arrays among saved values: not the stand-ins, nor Python numbers."""
     for value in values:
         if isinstance(value, tuple):
-            yield from _arrays(value)
+            yield from arrays_among(value)
         elif value is not None and type(value) not in _NOT_ARRAYS:
             yield value
 
@@ -163,15 +186,15 @@ class BackwardPass:
         self.symbolic = any(t.raw is None for t in self.outputs)
         self.record = record or self.symbolic
         self.order = ancestors(roots)
-        self.wanted: frozenset | None = None
-        if inputs is not None:
-            self._restrict([t.node for t in inputs])
-        for node in self.order:
+        for node in self.order:  # also those that no wanted gradient passes: rules read their arrays
             if node.row is None and node.stale:
                 raise ValueError(
                     f"backward: a leaf of shape {node.shape} was changed in place after this graph had used it; "
                     "compute the output again, or call backward() before the change"
                 )
+        self.wanted: frozenset | None = None
+        if inputs is not None:
+            self._restrict([t.node for t in inputs])
 
     def _restrict(self, wanted: list) -> None:
         """Leave out every node that does not lead to a wanted one."""
@@ -185,7 +208,7 @@ class BackwardPass:
     @property
     def bytes_retained(self) -> int:
         """Bytes of all arrays kept for this pass, each counted once."""
-        return sum({id(array): _bytes(array) for node in self.order for array in _arrays(node.saved)}.values())
+        return sum({id(array): _bytes(array) for node in self.order for array in arrays_among(node.held)}.values())
 
     @property
     def leaves(self) -> list[Leaf]:
@@ -206,7 +229,7 @@ class BackwardPass:
             seeds: for each output its cotangent, of the output's shape. None stands for one, for scalar outputs.
 
         The gradients are raw arrays, or tensors if the pass is recorded; ``.grad`` of leaves is not touched. Raw arrays
-        are the caller's own: no two of them share memory.
+        are the caller's own: no two of them share memory. They are dense (``backward()`` keeps sparse ones as they are).
         """
         found = self._run(seeds)
         return found if self.record else _apart(found)
@@ -217,10 +240,16 @@ class BackwardPass:
             if output.node is not None:
                 seed = self._seed(output, seed)
                 grads[output.node] = grads[output.node] + seed if output.node in grads else seed
-        if not self.record:
-            return self._walk(grads)
-        with enable_grad():
-            return self._walk(grads)
+        outer, _remaking.keepers = _remaking.keepers, []
+        try:
+            if not self.record:
+                return self._walk(grads)
+            with enable_grad():
+                return self._walk(grads)
+        finally:
+            for keeper in _remaking.keepers:
+                keeper.rest()
+            _remaking.keepers = outer
 
     def _seed(self, output: Any, seed: Any) -> Any:
         if seed is None:
@@ -287,6 +316,8 @@ class BackwardPass:
                 previous = grads.get(parent)
                 if previous is None:
                     grads[parent] = d
+                elif type(d) is RowSparse:  # on the left: not every library's arrays leave + to it
+                    grads[parent] = d + previous
                 elif parent in owned:
                     grads[parent] += d
                 else:
@@ -300,7 +331,9 @@ def _apart(found: dict[Node, Any]) -> dict[Node, Any]:
     """Gradients of which each has memory of its own, that can be written to."""
     roots = set()
     for node, g in found.items():
-        if type(g) is np.ndarray:
+        if type(g) is RowSparse:
+            found[node] = g.dense()
+        elif type(g) is np.ndarray:
             root = g
             while type(root.base) is np.ndarray:
                 root = root.base

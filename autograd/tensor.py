@@ -16,6 +16,7 @@ from . import backend
 from .batch import Batch
 from .context import current
 from .shapes import numpy_dtype
+from .sparse import RowSparse
 from .tape import BackwardPass, Leaf, Node
 
 
@@ -267,7 +268,7 @@ class DiffTensor:
 
     @property
     def grad(self) -> Any:
-        """The gradient that ``backward()`` has accumulated: a read-only array of the backend, or None."""
+        """The gradient that ``backward()`` has accumulated: a read-only array of the backend, a ``RowSparse``, or None."""
         return self.node.grad if isinstance(self.node, Leaf) else None
 
     @grad.setter
@@ -288,7 +289,10 @@ class DiffTensor:
         """
         for node, g in BackwardPass((self,))._run((gradient,)).items():
             if type(node) is Leaf:
-                node.grad = backend.freeze(g if node.grad is None else node.grad + g)
+                before = node.grad
+                if before is not None:  # a RowSparse on the left: not every library's arrays leave + to it
+                    g = g + before if type(g) is RowSparse else before + g
+                node.grad = backend.freeze(g)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call ``hook(gradient)`` when this tensor's gradient is complete; what it returns, unless None, replaces it.

@@ -2,7 +2,9 @@
 
 A transform is a pair of functions, ``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``;
 ``chain`` composes them, and an optimizer is a chain (``autograd.optim``). ``base`` has the pair, the chain and
-``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits.
+``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits,
+``accumulation`` gradients gathered over micro-batches, ``compression`` and ``codecs`` what goes over a wire, ``sparse`` the
+gradients of embeddings.
 
     >>> import numpy as np
     >>> from autograd import gradients as gt
@@ -14,6 +16,8 @@ A transform is a pair of functions, ``init(params) -> state`` and ``update(grads
     {'w': array([2.94, 3.92])}
 """
 
+from . import codecs
+from .accumulation import accumulate, accumulated, no_sync, synchronizing, weigh
 from .base import (
     GradientTransform,
     apply_updates,
@@ -23,10 +27,22 @@ from .base import (
     partition,
     stateless,
 )
-from .clipping import clip_by_global_norm, clip_by_value, global_norm
+from .clipping import (
+    clip_adaptively,
+    clip_by_global_norm,
+    clip_by_parameter_norm,
+    clip_by_value,
+    clip_grad_norm_,
+    global_norm,
+)
+from .compression import compress
+from .loss_scaling import loss_scale, scale_loss, unscale
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
+from .sparse import RowSparse
 
 __all__ = [
-    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_by_global_norm", "clip_by_value", "global_norm",
-    "identity", "leafwise", "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+    "GradientTransform", "RowSparse", "accumulate", "accumulated", "add_decayed_weights", "apply_updates", "chain",
+    "clip_adaptively", "clip_by_global_norm", "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "codecs",
+    "compress", "global_norm", "identity", "leafwise", "loss_scale", "no_sync", "partition", "scale", "scale_by_adam",
+    "scale_by_lr", "scale_by_rms", "scale_loss", "stateless", "synchronizing", "trace", "unscale", "weigh",
 ]  # fmt: skip

@@ -4,7 +4,14 @@ Outside, a transform is a ``GradientTransform``: two functions over trees of arr
 the tree as the flat list of its leaves, so a chain flattens once however many links it has. A ``Leafwise`` link is a
 *kernel*: arithmetic on one leaf and its state buffers. Neighbouring kernels run leaf by leaf, and where all of them are
 elementwise a large NumPy leaf is cut into tiles that stay in the processor's cache, so the temporaries of a kernel
-cost no memory traffic and kernels can be written as plain arithmetic. A pair of functions from outside is a link too: ``_OnTree``.
+cost no memory traffic and kernels can be written as plain arithmetic. A sparse gradient (``RowSparse``) is worked on in the
+same way, as if its rows were one tile (``autograd.gradients.sparse`` says what that means). A pair of functions from outside is a link too: ``_OnTree``.
+
+*No update this step.* A link that returns None for every leaf ends the step: the links after it are not called, so their
+state stays as it is, and so do the parameters. An accumulator does that until it has gathered enough. A link that calls
+a step off (a norm that is not finite, a loss scale that overflowed) does it too and says ``may_skip``: the chain then also
+puts the state of the links *before* it back to what it was, but for those that have handed their gradients on
+(``undone`` is False). Inside ``partition`` both hold for the group alone.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,6 +22,7 @@ import numpy as np
 import optree
 
 from .. import backend
+from ..sparse import RowSparse, put_rows, take_rows
 
 TILE = 32768
 """Elements of a tile. Fewer, and the calls cost more than the work; more, and the arrays of a kernel leave the cache."""
@@ -28,6 +36,7 @@ class GradientTransform(NamedTuple):
             of any supported library; the state is a tree of arrays and Python numbers.
         update: ``update(grads, state, params) -> (updates, state)``. ``grads`` has the structure and the shapes of
             ``params``, or None where there is no gradient: such a leaf gets the update None, and its state stays as it is.
+            A gradient may also be a ``RowSparse``, whose update is one too.
 
     Gradients and parameters are never modified. The state passed in is given away: its buffers are reused, so go on
     with the state that is returned. Updates may share memory with gradients or with the state: read them before the
@@ -40,6 +49,11 @@ class GradientTransform(NamedTuple):
 
 class Link:
     """What a transform does to the flat list of a tree's leaves. ``init`` and ``update`` are the same for whole trees."""
+
+    may_skip: bool = False
+    """Whether the link may call a step off, by returning no update at all: a chain then undoes what links before it did."""
+    undone: bool = True
+    """Whether this link's state goes back to what it was when a later link calls the step off."""
 
     def start(self, params: list, spec: Any) -> Any:
         """The first state. ``spec`` is optree's structure of the tree."""
@@ -155,6 +169,12 @@ def zeros_like(p: Any) -> Any:
     return backend.xp(p).zeros_like(p)
 
 
+def wide_zeros_like(p: Any) -> Any:
+    """A buffer for sums: as ``zeros_like``, of a 16-bit parameter in float32."""
+    library = backend.xp(p)
+    return library.zeros_like(p, dtype=library.float32) if "16" in str(p.dtype) else library.zeros_like(p)
+
+
 def leafwise(
     kernel: Callable | None = None,
     buffers: Mapping[str, Callable[[Any], Any]] | Sequence[str] = (),
@@ -190,12 +210,12 @@ def _run(
 ) -> list:
     """Run neighbouring kernels over every leaf: large leaves tile by tile (if ``tiles``), all the others link by link."""
     kernels = [link.begin(state) for link, state in zip(links, states, strict=True)]
-    large: list[int] = []
-    if tiles:
-        large = [i for i, g in enumerate(grads) if type(g) is np.ndarray and g.size > TILE]
+    parts = [
+        i for i, g in enumerate(grads) if (type(g) is np.ndarray and tiles and g.size > TILE) or type(g) is RowSparse
+    ]
     updates = grads
-    if large:
-        updates = [None if i in large else g for i, g in enumerate(grads)]
+    if parts:
+        updates = [None if i in parts else g for i, g in enumerate(grads)]
     for link, kernel, state in zip(links, kernels, states, strict=True):
         if not link.buffers:
             updates = [g if g is None else kernel(g, p) for g, p in zip(updates, params, strict=True)]
@@ -207,12 +227,15 @@ def _run(
                 counts[i] += 1
                 g = kernel(g, p, counts[i], *arrays)
             updates.append(g)
-    for i in large:
+    for i in parts:
         work: list[tuple[Callable, tuple, list]] = []
         for link, kernel, state in zip(links, kernels, states, strict=True):
             if link.buffers:
                 state["t"][i] += 1
             work.append((kernel, (state["t"][i],) if link.buffers else (), [state[name][i] for name in link.buffers]))
+        if type(grads[i]) is RowSparse:
+            updates[i] = _on_rows(work, grads[i], params[i], links)
+            continue
         updates[i] = _tiled(
             work, grads[i], params[i], apply and type(params[i]) is np.ndarray and params[i].flags.writeable
         )
@@ -238,6 +261,22 @@ def _tiled(work: list[tuple[Callable, tuple, list]], g: np.ndarray, p: np.ndarra
     return APPLIED if apply else out
 
 
+def _on_rows(work: list[tuple[Callable, tuple, list]], g: RowSparse, p: Any, links: Sequence[Leafwise]) -> RowSparse:
+    """Run kernels on the rows that a sparse gradient has; other rows of the buffers stay as they are."""
+    if not links[0].elementwise:
+        raise TypeError(
+            "this link looks at a whole leaf at once and cannot take a RowSparse gradient; make the embedding with "
+            "sparse=False, or put the weight into a group of its own with partition()"
+        )
+    u, q = g.rows, take_rows(p, g.indices)
+    for kernel, t, arrays in work:
+        rows = [take_rows(x, g.indices) for x in arrays]
+        u = kernel(u, q, *t, *rows)
+        for x, changed in zip(arrays, rows, strict=True):
+            put_rows(x, g.indices, changed)
+    return RowSparse._made(g.indices, u, g.shape)
+
+
 APPLIED: Any = object()
 """Stands for an update that was added to its parameter already."""
 
@@ -255,6 +294,9 @@ class _Chain(Link):
             else:
                 part = slice(places[0], places[-1] + 1)
                 self.runs.append((part, any(link.tiles for link in self.links[part])))  # type: ignore[attr-defined]
+        skipping = [i for i, link in enumerate(self.links) if link.may_skip]
+        self.undoable = [i for i in range(max(skipping, default=0)) if self.links[i].undone]
+        self.may_skip, self.undone = bool(skipping), all(link.undone for link in self.links)
 
     def start(self, params: list, spec: Any) -> tuple:
         return tuple(link.start(params, spec) for link in self.links)
@@ -265,7 +307,10 @@ class _Chain(Link):
             raise ValueError(
                 f"update: the chain has {len(self.links)} links, the state {len(states)}; use the state made by this chain's init"
             )
+        before = {i: _copied(states[i]) for i in self.undoable}
         for n, (place, tiles) in enumerate(self.runs, 1):
+            if _nothing(grads):
+                break
             last = apply and n == len(self.runs)
             if type(place) is slice:
                 links: Any = self.links[place]
@@ -273,12 +318,24 @@ class _Chain(Link):
                 grads = _run(links, grads, states[place], params, tiles or last, last)
             else:
                 grads, states[place] = self.links[place].step(grads, states[place], params, spec, last)
+                if self.links[place].may_skip and _nothing(grads):
+                    states = [before[i] if i in before and i < place else state for i, state in enumerate(states)]
         return grads, tuple(states)
+
+
+def _nothing(updates: list) -> bool:
+    return all(u is None for u in updates)
+
+
+def _copied(state: Any) -> Any:
+    """A state tree with arrays of its own."""
+    return optree.tree_map(lambda x: backend.xp(x).asarray(x, copy=True) if backend.is_array(x) else x, state)
 
 
 def chain(*transforms: GradientTransform) -> GradientTransform:
     """The transforms one after another; the state is the tuple of their states.
 
+    Where one returns None for every leaf, the step ends: those after it are not called, and their states stay as they are.
     A chain in a chain is the chain of all their links: ``chain(chain(a, b), c)`` is ``chain(a, b, c)``.
     """
     links: list[Link] = []
@@ -309,6 +366,7 @@ class _Partition(Link):
             )
         self.places = {label: [i for i, at in enumerate(self.labels) if at == label] for label in links}
         self.specs = {label: list_spec(places) for label, places in self.places.items()}
+        self.undone = all(link.undone for link in links.values())
 
     def start(self, params: list, spec: Any) -> dict:
         if len(params) != len(self.labels) or spec.paths() != self.spec.paths():
@@ -348,7 +406,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
     def add(p: Any, u: Any) -> Any:
         if u is None:
             return p
-        total = p + u
+        total = u + p if type(u) is RowSparse else p + u
         return total if total.dtype == p.dtype else backend.xp(total).astype(total, p.dtype)
 
     return optree.tree_map(add, params, updates, none_is_leaf=True)

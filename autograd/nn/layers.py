@@ -12,6 +12,7 @@ import numpy as np
 from .. import ops
 from ..batch import Batch
 from ..ops.windows import Lengths, Padding, lengths
+from ..precision import beside
 from ..tensor import DiffTensor
 from . import init
 from .init import Seed
@@ -208,8 +209,10 @@ class _BatchNorm(_Affine):
         z, mean, var = ops.standardize(x, axes=(0, *range(2, x.ndim)), eps=self.eps)
         if self.training and self.running_mean is not None and n:
             self._observe(mean, var, n)
-        shape = mean.shape[1:]
-        return z if self.weight is None else z * ops.reshape(self.weight, shape) + ops.reshape(self.bias, shape)
+        if self.weight is None:
+            return z
+        weight, bias = (ops.reshape(beside(p, z), mean.shape[1:]) for p in (self.weight, self.bias))
+        return z * weight + bias
 
     def _observe(self, mean: DiffTensor, var: DiffTensor, n: int) -> None:
         """Move the running statistics towards a batch's; the running variance is that divided by n - 1."""
@@ -265,7 +268,8 @@ class ChannelwiseScaling(Module):
                 f"ChannelwiseScaling({self.num_channels}): input {tuple(x.shape)} needs (N, {self.num_channels}, ...)"
             )
         shape = (self.num_channels,) + (1,) * (x.ndim - 2)
-        return ops.multiply(x, self.gamma.reshape(shape)) + self.beta.reshape(shape)
+        gamma, beta = (ops.reshape(beside(p, x), shape) for p in (self.gamma, self.beta))
+        return ops.multiply(x, gamma) + beta
 
     def extra_repr(self) -> str:
         return str(self.num_channels)
@@ -314,18 +318,24 @@ class GroupNorm(_Affine):
 
 
 class Embedding(Module):
-    """The rows of a learned weight (num_embeddings, embedding_dim) at integer ids; standard normal at first."""
+    """The rows of a learned weight (num_embeddings, embedding_dim) at integer ids; standard normal at first.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: Seed = None, dtype: Any = FLOAT32):
+    With ``sparse`` the weight's ``.grad`` is a ``RowSparse`` of the rows that were used, and optimizers update those rows
+    only: see ``autograd.gradients.sparse`` for what that means for momentum and weight decay.
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, sparse: bool = False, rng: Seed = None, dtype: Any = FLOAT32
+    ):
         super().__init__()
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.num_embeddings, self.embedding_dim, self.sparse = num_embeddings, embedding_dim, sparse
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim), init.generator(rng), dtype=dtype))
 
     def forward(self, ids: Any) -> Any:
-        return ops.embedding(ids, self.weight)
+        return ops.embedding(ids, self.weight, self.sparse)
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        return f"{self.num_embeddings}, {self.embedding_dim}" + ", sparse=True" * self.sparse
 
 
 class Dropout(Module):

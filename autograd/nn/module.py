@@ -6,12 +6,16 @@ gradient, such as running statistics) are registered by ``register_buffer``. Nam
 as in PyTorch: ``model.state_dict()["0.weight"]``.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
+import optree
 
 from .. import backend
+from ..context import no_grad
+from ..sparse import RowSparse
 from ..tape import Leaf
 from ..tensor import DiffTensor
 
@@ -212,6 +216,42 @@ class Module:
     def eval(self) -> Self:
         return self.train(False)
 
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[Self]:
+        """A block in which every module of the tree is in evaluation mode; then each has the mode that it had."""
+        modes = [(module, module.training) for module in self.modules()]
+        try:
+            yield self.eval()
+        finally:
+            for module, training in modes:
+                module.__dict__["training"] = training
+
+    def infer(self, *inputs: Any, batch_size: int | None = None) -> Any:
+        """The output on arrays, in evaluation mode and without recording, ``batch_size`` examples at a time.
+
+        Args:
+            inputs: arrays or tensors with one first axis, that of the examples.
+            batch_size: None: all at once.
+
+        Returns:
+            An array (or a tree of arrays, as ``forward`` returns tensors): the outputs of all examples along the first axis.
+        """
+        raws = [x.raw if isinstance(x, DiffTensor) else backend.asarray(x) for x in inputs]
+        if not raws or any(not x.shape or x.shape[0] != raws[0].shape[0] for x in raws):
+            raise ValueError(
+                f"infer: the inputs need one first axis, that of the examples, not the shapes {[tuple(x.shape) for x in raws]}"
+            )
+        count = int(raws[0].shape[0])
+        size = max(count, 1) if batch_size is None else batch_size
+        if size < 1:
+            raise ValueError(f"infer: batch_size must be at least 1, not {batch_size!r}")
+        outputs = []
+        with self.evaluating(), no_grad():
+            for first in range(0, max(count, 1), size):
+                output = self(*(DiffTensor(x[first : first + size, ...], copy=False) for x in raws))
+                outputs.append(optree.tree_map(lambda leaf: leaf.raw if isinstance(leaf, DiffTensor) else leaf, output))
+        return optree.tree_map(lambda *parts: backend.xp(parts[0]).concat(parts, axis=0), *outputs)
+
     def requires_grad_(self, wanted: bool = True) -> Self:
         """Track every parameter, or freeze them all; returns the module."""
         for tensor in self.parameters():
@@ -234,6 +274,9 @@ class Module:
             raise TypeError(f"to({dtype}): parameters need a floating-point or complex dtype")
 
         def change(array: Any) -> Any:
+            if type(array) is RowSparse:
+                places = array.indices if dtype is not None else backend.to_device(array.indices, where)
+                return RowSparse._made(places, change(array.rows), array.shape)
             if dtype is None:
                 return backend.to_device(array, where)
             return backend.asarray(array, dtype=getattr(backend.xp(array), dtype.name))

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import xp
+from ..halves import half, is_half, single
+from ..precision import beside
 from ..shapes import result_dtype, shape_of
 from ..table import op
 from .elementwise import add
@@ -143,10 +145,15 @@ def _blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 
 
 def _computed(*arrays: np.ndarray) -> tuple[list[np.ndarray], Any]:
-    """The arrays in the dtype to compute in, and the dtype of the result: float16 is computed in float32."""
-    dtype = np.result_type(*arrays)
-    inner = np.float32 if dtype == np.float16 else dtype
-    return [a.astype(inner, copy=False) for a in arrays], dtype
+    """The arrays in the dtype to compute in, and the dtype of the result: half precision is computed in float32."""
+    dtype = result_dtype(*arrays)
+    if is_half(dtype):
+        return [single(a) for a in arrays], dtype
+    return [a.astype(dtype, copy=False) for a in arrays], dtype
+
+
+def _result(y: np.ndarray, dtype: Any) -> np.ndarray:
+    return y if y.dtype == dtype else half(y, dtype)
 
 
 def _runs(fit: Windows, channels: int, samples: int, itemsize: int) -> list[tuple[int, int]]:
@@ -202,7 +209,7 @@ def _np_conv(x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: i
     for inner, outer in _blocks(_padded(x, fit), y):
         for start, count, columns in _columns(inner, fit, groups):
             np.matmul(weight, columns, out=_rows(outer, start, count, groups))
-    return y.astype(dtype, copy=False)
+    return _result(y, dtype)
 
 
 def _np_conv_transpose(g: Any, w: Any, size: Lengths, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
@@ -228,7 +235,7 @@ def _np_conv_transpose(g: Any, w: Any, size: Lengths, stride: Any, padding: Any,
             for k, at in enumerate(fit.offsets(start, count)):
                 target = inner[(slice(None), *at)]
                 np.add(target, columns[:, k], out=target)
-    return out[fit.inside].astype(dtype, copy=False)
+    return _result(out[fit.inside], dtype)
 
 
 def _np_conv_weight(x: Any, g: Any, kernel: Lengths, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
@@ -239,7 +246,7 @@ def _np_conv_weight(x: Any, g: Any, kernel: Lengths, stride: Any, padding: Any, 
     for inner, outer in _blocks(_padded(x, fit), _ordered(g)):
         for start, count, columns in _columns(inner, fit, groups):
             total += np.matmul(_rows(outer, start, count, groups), columns.swapaxes(1, 2))
-    return total.reshape(shape).astype(dtype, copy=False)
+    return _result(total.reshape(shape), dtype)
 
 
 # ---- the rows ----
@@ -271,7 +278,7 @@ conv = op(
     lambda g, _y, _x, w, **params: conv_transpose(g, w, size=tuple(_x.shape[2:]), **params),
     lambda g, _y, x, _w, **params: conv_weight(x, g, kernel=tuple(_w.shape[2:]), **params),
     flops=lambda y, x, w, **_: _products(y, shape_of(w)),
-    doc="""The convolution of x (N, C, ...) with w (C_out, C / groups, ...), over any number of axes: (N, C_out, ...).
+    precision="low", doc="""The convolution of x (N, C, ...) with w (C_out, C / groups, ...), over any number of axes: (N, C_out, ...).
 
     ``stride`` and ``dilation`` are integers or a tuple with one for each axis, ``padding`` (with zeros) may also be a
     tuple of pairs (before, behind).""",
@@ -281,7 +288,7 @@ conv_transpose = op(
     lambda h, _x, _g, w, size, **params: conv(h, w, **params),
     lambda h, _x, g, _w, size, **params: conv_weight(h, g, kernel=tuple(_w.shape[2:]), **params),
     flops=lambda x, g, w, **_: _products(g, shape_of(w)),
-    doc="""The transpose of ``conv`` with respect to its input: g (N, C_out, ...) and w (C_out, C / groups, ...) to (N, C, *size).
+    precision="low", doc="""The transpose of ``conv`` with respect to its input: g (N, C_out, ...) and w (C_out, C / groups, ...) to (N, C, *size).
 
     ``size`` says which of the input sizes that ``conv`` would bring to g's is meant.""",
 )  # fmt: skip
@@ -290,7 +297,7 @@ conv_weight = op(
     lambda h, _w, _x, g, kernel, **params: conv_transpose(g, h, size=tuple(_x.shape[2:]), **params),
     lambda h, _w, x, _g, kernel, **params: conv(x, h, **params),
     flops=lambda w, x, g, **_: _products(g, shape_of(w)),
-    doc="""The transpose of ``conv`` with respect to its weight: x (N, C, ...) and g (N, C_out, ...) to (C_out, C / groups, *kernel).""",
+    precision="low", doc="""The transpose of ``conv`` with respect to its weight: x (N, C, ...) and g (N, C_out, ...) to (C_out, C / groups, *kernel).""",
 )  # fmt: skip
 conv.row.kernels[np.ndarray] = _np_conv
 conv_transpose.row.kernels[np.ndarray] = _np_conv_transpose
@@ -306,7 +313,7 @@ def _biased(name: str, y: Any, bias: Any) -> Any:
         raise ValueError(
             f"{name}: the bias has shape {shape_of(bias)}, the output {tuple(y.shape)} needs ({y.shape[1]},)"
         )
-    return add(y, reshape(bias, shape=(y.shape[1],) + (1,) * (y.ndim - 2)))
+    return add(y, reshape(beside(bias, y), shape=(y.shape[1],) + (1,) * (y.ndim - 2)))
 
 
 def _check_axes(name: str, x: Any, weight: Any, n: int) -> None:

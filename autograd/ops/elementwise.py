@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
+from ..halves import above_zero, is_half, is_half_array, without_negative
 from ..shapes import (
     compared,
     floating,
@@ -59,17 +60,17 @@ ROOT, FUNCTION = 4, 10  # FLOPs of a square root or division, and of a transcend
 
 # ---- arithmetic ----
 
-add = op("add", operator.add, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: g, doc="x + y.")
-subtract = op("subtract", operator.sub, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: -g, doc="x - y.")
-multiply = op("multiply", operator.mul, stretched, lambda g, _z, _x, y: g * y, lambda g, _z, x, _y: g * x, doc="x · y.")
+add = op("add", operator.add, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: g, precision="inputs", doc="x + y.")
+subtract = op("subtract", operator.sub, stretched, lambda g, _z, _x, _y: g, lambda g, _z, _x, _y: -g, precision="inputs", doc="x - y.")
+multiply = op("multiply", operator.mul, stretched, lambda g, _z, _x, y: g * y, lambda g, _z, x, _y: g * x, precision="inputs", doc="x · y.")
 divide = op(
     "divide", operator.truediv, stretched_float,
     lambda g, _z, _x, y: g / y,
     lambda g, z, _x, y: -(g * z / y),
-    domain=(Domain(), NOT_ZERO), flops=ROOT, doc="x / y.",
+    domain=(Domain(), NOT_ZERO), flops=ROOT, precision="inputs", doc="x / y.",
 )  # fmt: skip
-negative = op("negative", operator.neg, same, lambda g, _y, _x: -g, doc="-x.")
-positive = op("positive", operator.pos, same, lambda g, _y, _x: g, doc="+x.")
+negative = op("negative", operator.neg, same, lambda g, _y, _x: -g, precision="inputs", doc="-x.")
+positive = op("positive", operator.pos, same, lambda g, _y, _x: g, precision="inputs", doc="+x.")
 square = op("square", "square", same_counting, lambda g, _y, x: g * x * 2.0, doc="x².")
 reciprocal = op("reciprocal", lambda x: 1.0 / x, same_float, lambda g, y, _x: -(g * y * y), domain=NOT_ZERO, flops=ROOT, doc="1 / x.")
 floor_divide = op("floor_divide", operator.floordiv, stretched_counting, None, None, domain=(Domain(), NOT_ZERO), complex=False, doc="floor(x / y); a constant to the gradient.")
@@ -77,7 +78,7 @@ remainder = op(
     "remainder", operator.mod, stretched_counting,
     lambda g, _z, _x, _y: g,
     lambda g, _z, x, y: -(g * floor_divide(x, y)),
-    domain=(Domain(5.2, 5.8), Domain(2.2, 2.5)), flops=ROOT, complex=False, doc="x mod y, with the sign of y.",
+    domain=(Domain(5.2, 5.8), Domain(2.2, 2.5)), flops=ROOT, complex=False, precision="inputs", doc="x mod y, with the sign of y.",
 )  # fmt: skip
 
 
@@ -99,35 +100,35 @@ power = op(
     doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
 )  # fmt: skip
 
-nextafter = op("nextafter", "nextafter", stretched_ufunc, lambda g, _z, _x, _y: g, None, complex=False, doc="The number that can be represented next to x, towards y: x to the gradient.")
+nextafter = op("nextafter", "nextafter", stretched_ufunc, lambda g, _z, _x, _y: g, None, complex=False, precision="any", doc="The number that can be represented next to x, towards y: x to the gradient.")
 
 # ---- comparison and logic: constants to the gradient ----
 
-equal = op("equal", operator.eq, compared, None, None, doc="x == y.")
-not_equal = op("not_equal", operator.ne, compared, None, None, doc="x != y.")
-less = op("less", operator.lt, compared, None, None, complex=False, doc="x < y.")
-less_equal = op("less_equal", operator.le, compared, None, None, complex=False, doc="x <= y.")
-greater = op("greater", operator.gt, compared, None, None, complex=False, doc="x > y.")
-greater_equal = op("greater_equal", operator.ge, compared, None, None, complex=False, doc="x >= y.")
-logical_and = op("logical_and", "logical_and", compared, None, None, domain=BOOLS, doc="x and y, for booleans.")
-logical_or = op("logical_or", "logical_or", compared, None, None, domain=BOOLS, doc="x or y, for booleans.")
-logical_xor = op("logical_xor", "logical_xor", compared, None, None, domain=BOOLS, doc="x or y but not both, for booleans.")
-logical_not = op("logical_not", "logical_not", same_bool, None, domain=BOOLS, doc="not x, for booleans.")
-bitwise_and = op("bitwise_and", operator.and_, stretched, None, None, domain=COUNTS, doc="x & y, for integers and booleans.")
-bitwise_or = op("bitwise_or", operator.or_, stretched, None, None, domain=COUNTS, doc="x | y, for integers and booleans.")
-bitwise_xor = op("bitwise_xor", operator.xor, stretched, None, None, domain=COUNTS, doc="x ^ y, for integers and booleans.")
-bitwise_left_shift = op("bitwise_left_shift", operator.lshift, stretched, None, None, domain=(COUNTS, PLACES), doc="x · 2ʸ, for integers: its bits moved y places to the left.")
-bitwise_right_shift = op("bitwise_right_shift", operator.rshift, stretched, None, None, domain=(COUNTS, PLACES), doc="floor(x / 2ʸ), for integers: its bits moved y places to the right.")
-bitwise_invert = op("bitwise_invert", operator.invert, same, None, domain=COUNTS, doc="~x, for integers and booleans.")
-isnan = op("isnan", "isnan", same_bool, None, doc="Where x is NaN.")
-isinf = op("isinf", "isinf", same_bool, None, doc="Where x is infinite.")
-isfinite = op("isfinite", "isfinite", same_bool, None, doc="Where x is neither NaN nor infinite.")
-signbit = op("signbit", "signbit", same_bool, None, domain=NOT_ZERO, complex=False, doc="Where the sign bit of x is set: x < 0, or x is -0.")
-sign = op("sign", "sign", same, None, domain=NOT_ZERO, complex=False, doc="-1, 0 or 1; a constant to the gradient.")
-floor = op("floor", "floor", same, None, complex=False, doc="The integer below; a constant to the gradient.")
-ceil = op("ceil", "ceil", same, None, complex=False, doc="The integer above; a constant to the gradient.")
-round = op("round", "round", lambda x: (same_ufunc if result_dtype(x).kind == "b" else same)(x), None, complex=False, doc="The nearest integer, ties to even; a constant to the gradient.")
-trunc = op("trunc", "trunc", same, None, complex=False, doc="The integer towards 0; a constant to the gradient.")
+equal = op("equal", operator.eq, compared, None, None, precision="any", doc="x == y.")
+not_equal = op("not_equal", operator.ne, compared, None, None, precision="any", doc="x != y.")
+less = op("less", operator.lt, compared, None, None, complex=False, precision="any", doc="x < y.")
+less_equal = op("less_equal", operator.le, compared, None, None, complex=False, precision="any", doc="x <= y.")
+greater = op("greater", operator.gt, compared, None, None, complex=False, precision="any", doc="x > y.")
+greater_equal = op("greater_equal", operator.ge, compared, None, None, complex=False, precision="any", doc="x >= y.")
+logical_and = op("logical_and", "logical_and", compared, None, None, domain=BOOLS, precision="any", doc="x and y, for booleans.")
+logical_or = op("logical_or", "logical_or", compared, None, None, domain=BOOLS, precision="any", doc="x or y, for booleans.")
+logical_xor = op("logical_xor", "logical_xor", compared, None, None, domain=BOOLS, precision="any", doc="x or y but not both, for booleans.")
+logical_not = op("logical_not", "logical_not", same_bool, None, domain=BOOLS, precision="any", doc="not x, for booleans.")
+bitwise_and = op("bitwise_and", operator.and_, stretched, None, None, domain=COUNTS, precision="any", doc="x & y, for integers and booleans.")
+bitwise_or = op("bitwise_or", operator.or_, stretched, None, None, domain=COUNTS, precision="any", doc="x | y, for integers and booleans.")
+bitwise_xor = op("bitwise_xor", operator.xor, stretched, None, None, domain=COUNTS, precision="any", doc="x ^ y, for integers and booleans.")
+bitwise_left_shift = op("bitwise_left_shift", operator.lshift, stretched, None, None, domain=(COUNTS, PLACES), precision="any", doc="x · 2ʸ, for integers: its bits moved y places to the left.")
+bitwise_right_shift = op("bitwise_right_shift", operator.rshift, stretched, None, None, domain=(COUNTS, PLACES), precision="any", doc="floor(x / 2ʸ), for integers: its bits moved y places to the right.")
+bitwise_invert = op("bitwise_invert", operator.invert, same, None, domain=COUNTS, precision="any", doc="~x, for integers and booleans.")
+isnan = op("isnan", "isnan", same_bool, None, precision="any", doc="Where x is NaN.")
+isinf = op("isinf", "isinf", same_bool, None, precision="any", doc="Where x is infinite.")
+isfinite = op("isfinite", "isfinite", same_bool, None, precision="any", doc="Where x is neither NaN nor infinite.")
+signbit = op("signbit", "signbit", same_bool, None, domain=NOT_ZERO, complex=False, precision="any", doc="Where the sign bit of x is set: x < 0, or x is -0.")
+sign = op("sign", "sign", same, None, domain=NOT_ZERO, complex=False, precision="inputs", doc="-1, 0 or 1; a constant to the gradient.")
+floor = op("floor", "floor", same, None, complex=False, precision="inputs", doc="The integer below; a constant to the gradient.")
+ceil = op("ceil", "ceil", same, None, complex=False, precision="inputs", doc="The integer above; a constant to the gradient.")
+round = op("round", "round", lambda x: (same_ufunc if result_dtype(x).kind == "b" else same)(x), None, complex=False, precision="inputs", doc="The nearest integer, ties to even; a constant to the gradient.")
+trunc = op("trunc", "trunc", same, None, complex=False, precision="inputs", doc="The integer towards 0; a constant to the gradient.")
 
 # ---- choice ----
 
@@ -146,7 +147,7 @@ def _np_where(c: Any, x: Any, y: Any) -> Any:
             return kind(x if c else y)
         return backend.scalar(np.where(c, x, y))
     if (type(y) is float or type(y) is int) and y == 0 and type(x) is np.ndarray and x.size > 1000:
-        bits = _INTEGERS.get(x.dtype)
+        bits = _INTEGERS.get(x.dtype, np.int16 if is_half(x.dtype) else None)
         if bits is not None and c.shape == x.shape and c.dtype == bool:
             kept = c.view(np.int8).astype(bits)
             kept *= x.view(bits)
@@ -163,7 +164,7 @@ where = op(
     None,
     lambda g, _z, c, _x, _y: where(c, g, 0.0),
     lambda g, _z, c, _x, _y: where(c, 0.0, g),
-    domain=(BOOLS, Domain(), Domain()), doc="x where the condition c is true, y elsewhere.",
+    domain=(BOOLS, Domain(), Domain()), precision="inputs", doc="x where the condition c is true, y elsewhere.",
 )  # fmt: skip
 
 
@@ -191,20 +192,20 @@ share = op(
     "share", _share, lambda g, x, y: (stretched(g, x, y)[0], floating(result_dtype(g))),
     lambda h, _z, _g, x, y: share(h, x, y), None, None,
     domain=(Domain(), Domain(), Domain()), complex=False,
-    doc="What x has of the gradient g of the larger one of x and y: all of it, half of it at ties, or nothing.",
+    precision="inputs", doc="What x has of the gradient g of the larger one of x and y: all of it, half of it at ties, or nothing.",
 )  # fmt: skip
 share.row.kernels[np.ndarray] = _np_share
 maximum = op(
     "maximum", "maximum", stretched,
     lambda g, _z, x, y: share(g, x, y),
     lambda g, _z, x, y: share(g, y, x),
-    complex=False, doc="The larger of x and y; at ties each has half of the derivative.",
+    complex=False, precision="inputs", doc="The larger of x and y; at ties each has half of the derivative.",
 )  # fmt: skip
 minimum = op(
     "minimum", "minimum", stretched,
     lambda g, _z, x, y: share(g, y, x),
     lambda g, _z, x, y: share(g, x, y),
-    complex=False, doc="The smaller of x and y; at ties each has half of the derivative.",
+    complex=False, precision="inputs", doc="The smaller of x and y; at ties each has half of the derivative.",
 )  # fmt: skip
 
 
@@ -220,7 +221,7 @@ def _clipped(g: Any, _y: Any, x: Any, low: float | None, high: float | None) -> 
 
 clip = op(
     "clip", _clip, lambda x, low, high: (shape_of(x), result_dtype(x, *(b for b in (low, high) if b is not None))),
-    _clipped, domain=Domain(avoid=(-1.0, 1.0)), complex=False, doc="x limited to [low, high] (numbers or None).",
+    _clipped, domain=Domain(avoid=(-1.0, 1.0)), complex=False, precision="inputs", doc="x limited to [low, high] (numbers or None).",
 )  # fmt: skip
 
 # ---- roots, exponentials and logarithms ----
@@ -264,7 +265,7 @@ acos = op("acos", "acos", same_ufunc, lambda g, _y, x: -(g * rsqrt((1.0 - x) * (
 atan = op("atan", "atan", same_ufunc, lambda g, _y, x: g / (x * x + 1.0), flops=FUNCTION, domain=INSIDE, doc="The inverse tangent.")
 sinh = op("sinh", "sinh", same_ufunc, lambda g, _y, x: g * cosh(x), flops=FUNCTION, doc="The hyperbolic sine.")
 cosh = op("cosh", "cosh", same_ufunc, lambda g, _y, x: g * sinh(x), flops=FUNCTION, doc="The hyperbolic cosine.")
-tanh = op("tanh", "tanh", same_ufunc, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, doc="The hyperbolic tangent.")
+tanh = op("tanh", "tanh", same_ufunc, lambda g, y, _x: g * (1.0 - y * y), domain=ANGLES, flops=FUNCTION, precision="inputs", doc="The hyperbolic tangent.")
 asinh = op("asinh", "asinh", same_ufunc, lambda g, _y, x: g * rsqrt(x * x + 1.0), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic sine.")
 acosh = op("acosh", "acosh", same_ufunc, lambda g, _y, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0), domain=Domain(1.2, 4.0), flops=FUNCTION, doc="The inverse hyperbolic cosine.")
 atanh = op("atanh", "atanh", same_ufunc, lambda g, _y, x: g / ((1.0 - x) * (x + 1.0)), domain=INSIDE, flops=FUNCTION, doc="The inverse hyperbolic tangent.")
@@ -287,7 +288,7 @@ hypot = op(
     "hypot", "hypot", stretched_ufunc,
     lambda g, z, x, _y: g * x / _not_zero(z),
     lambda g, z, _x, y: g * y / _not_zero(z),
-    domain=(Domain(), NOT_ZERO), flops=2 + ROOT, complex=False, doc="√(x² + y²), without overflow; derivatives are 0 at the origin.",
+    domain=(Domain(), NOT_ZERO), flops=2 + ROOT, complex=False, precision="inputs", doc="√(x² + y²), without overflow; derivatives are 0 at the origin.",
 )  # fmt: skip
 
 
@@ -305,7 +306,7 @@ def _np_replace_zero(x: Any, by: float) -> Any:
 
 replace_zero = op(
     "replace_zero", _replace_zero, lambda x, by: same(x), lambda g, _y, x, by: where(equal(x, 0), 0.0, g),
-    domain=NOT_ZERO, doc="x, with its zeros replaced by a number: what keeps NaN out of derivatives at singular points.",
+    domain=NOT_ZERO, precision="inputs", doc="x, with its zeros replaced by a number: what keeps NaN out of derivatives at singular points.",
 )  # fmt: skip
 replace_zero.row.kernels[np.ndarray] = _np_replace_zero
 
@@ -328,11 +329,11 @@ def _imag(x: Any) -> Any:
 abs = op(
     "abs", operator.abs, same_real,
     lambda g, y, x: g * (conj(x) / _not_zero(y) if backend.is_complex(x.dtype) else sign(x)),
-    domain=NOT_ZERO, doc="The magnitude; its derivative at 0 is 0.",
+    domain=NOT_ZERO, precision="inputs", doc="The magnitude; its derivative at 0 is 0.",
 )  # fmt: skip
-real = op("real", _if_complex("real"), same_real, lambda g, _y, _x: g, doc="The real part.")
-imag = op("imag", _imag, same_real, lambda g, _y, _x: g * -1j if backend.is_complex(_x.dtype) else g * 0.0, doc="The imaginary part.")
-conj = op("conj", _if_complex("conj"), same, lambda g, _y, _x: conj(g), doc="The complex conjugate.")
+real = op("real", _if_complex("real"), same_real, lambda g, _y, _x: g, precision="inputs", doc="The real part.")
+imag = op("imag", _imag, same_real, lambda g, _y, _x: g * -1j if backend.is_complex(_x.dtype) else g * 0.0, precision="inputs", doc="The imaginary part.")
+conj = op("conj", _if_complex("conj"), same, lambda g, _y, _x: conj(g), precision="inputs", doc="The complex conjugate.")
 
 # ---- activations and the error function ----
 
@@ -390,16 +391,18 @@ def gaussian(x: Any, factor: float) -> Any:
 
 erf = op("erf", _erf, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, complex=False, doc="The error function.")
 erfc = op("erfc", _erfc_far, same_float, lambda g, _y, x: g * gaussian(x, -1.0) * (-2.0 / math.sqrt(math.pi)), flops=2 * FUNCTION, doc="1 - erf(x), accurate for large x (with SciPy or CuPy).")
-sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, doc="1 / (1 + e⁻ˣ).")
+sigmoid = op("sigmoid", _sigmoid, same_float, lambda g, y, _x: g * y * (1.0 - y), flops=FUNCTION + ROOT, complex=False, precision="inputs", doc="1 / (1 + e⁻ˣ).")
 softplus = op("softplus", lambda x: xp(x).logaddexp(x, 0.0), same_float, lambda g, _y, x: g * sigmoid(x), flops=2 * FUNCTION, complex=False, doc="log(1 + eˣ).")
 
 
 def _np_relu(x: np.ndarray) -> np.ndarray:
     """NumPy's maximum with a number is slow; with a row of zeros it is twice as fast."""
+    if is_half_array(x):
+        return without_negative(x)  # type: ignore[no-any-return]
     return np.maximum(x, np.zeros(x.shape[1:], x.dtype) if type(x) is np.ndarray and x.ndim > 1 and x.dtype.kind == "f" else 0)
 
 
-relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, doc="max(x, 0); derivative 0 at 0.")
+relu = op("relu", lambda x: xp(x).maximum(x, 0), lambda x: (shape_of(x), result_dtype(x, 0)), lambda g, y, _x: where(above_zero(y) if is_half_array(y) else greater(y, 0), g, 0.0), domain=NOT_ZERO, complex=False, precision="any", doc="max(x, 0); derivative 0 at 0.")
 relu.row.kernels[np.ndarray] = _np_relu
 
 
@@ -415,16 +418,16 @@ def _elu(x: Any, *, alpha: float = 1.0) -> Any:
 leaky_relu = op(
     "leaky_relu", _leaky, lambda x, **_: same_float(x),
     lambda g, _y, x, slope: where(greater(x, 0), g, g * slope),
-    domain=NOT_ZERO, complex=False, doc="x where positive, else slope · x.",
+    domain=NOT_ZERO, complex=False, precision="inputs", doc="x where positive, else slope · x.",
 )  # fmt: skip
 elu = op(
     "elu", _elu, lambda x, **_: same_float(x),
     lambda g, _y, x, alpha: where(greater(x, 0), g, g * alpha * exp(minimum(x, 0.0))),
-    domain=NOT_ZERO, flops=FUNCTION, complex=False, doc="x where positive, else alpha · (eˣ - 1) (Clevert et al. 2016).",
+    domain=NOT_ZERO, flops=FUNCTION, complex=False, precision="inputs", doc="x where positive, else alpha · (eˣ - 1) (Clevert et al. 2016).",
 )  # fmt: skip
 silu = op(
     "silu", lambda x: x * _sigmoid(x), same_float, lambda g, _y, x: _silu_rule(g, x, sigmoid(x)),
-    flops=FUNCTION + ROOT + 1, complex=False, doc="x · sigmoid(x).",
+    flops=FUNCTION + ROOT + 1, complex=False, precision="inputs", doc="x · sigmoid(x).",
 )  # fmt: skip
 
 
@@ -452,12 +455,12 @@ def _gelu_rule(g: Any, _y: Any, x: Any, approximate: str) -> Any:
 
 gelu = op(
     "gelu", _gelu, lambda x, **_: same_float(x), _gelu_rule, flops=2 * FUNCTION, complex=False,
-    doc='x · Φ(x) (Hendrycks & Gimpel 2016): exactly, or by tanh with approximate="tanh".',
+    precision="inputs", doc='x · Φ(x) (Hendrycks & Gimpel 2016): exactly, or by tanh with approximate="tanh".',
 )  # fmt: skip
 dropout_mask = op(
     "dropout_mask", lambda x, mask, *, scale: backend.scalar(xp(mask).where(mask, x * scale, 0.0)), lambda x, mask, scale: (stretched(x, mask)[0], result_dtype(x, scale)),
     lambda g, _y, _x, mask, scale: dropout_mask(g, mask, scale=scale), None,
-    domain=(Domain(), BOOLS), flops=2, doc="scale · x where the mask is true, else 0: dropout, once the mask is drawn.",
+    domain=(Domain(), BOOLS), flops=2, precision="inputs", doc="scale · x where the mask is true, else 0: dropout, once the mask is drawn.",
 )  # fmt: skip
 
 UFUNCS = {

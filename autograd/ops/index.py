@@ -6,6 +6,7 @@ to repeated places adds up; ``put`` (``t.at[index].set``) is defined for places 
 
 import importlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import Batch
+from ..halves import half, is_half_array, single
 from ..shapes import INT, axes_of, result_dtype, same, shape_of
+from ..sparse import RowSparse, add_rows, zeros
 from ..table import Domain, op
+from ..tape import Leaf
 from ..tensor import DiffTensor
 from .elementwise import where
 from .layout import reshape
@@ -62,7 +66,7 @@ def _indexed_shape(shape: tuple[int, ...], index: Any) -> tuple[int, ...]:
 
 _getitem = op(
     "getitem", lambda x, *, index: x[index], lambda x, index: (_indexed_shape(shape_of(x), index), result_dtype(x)),
-    lambda g, _y, _x, index: scatter(g, index=index, shape=tuple(_x.shape)), flops=0,
+    lambda g, _y, _x, index: scatter(g, index=index, shape=tuple(_x.shape)), flops=0, precision="any",
 )  # fmt: skip
 
 
@@ -82,18 +86,14 @@ class _MappedIndexError(TypeError):
 getitem.row = _getitem.row  # type: ignore[attr-defined]
 
 
-def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
-    library = xp(like)
-    where_ = {} if library.__name__ in ("numpy", "cupy") else {"device": like.device}
-    return library.zeros(shape, dtype=like.dtype, **where_)
-
-
 def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
-    out = _zeros(x, shape)
+    out = zeros(x, shape)
     index, x = _assignable(out, index, x)
     if _is_basic(index) or (backend.is_array(index) and index.dtype == bool and type(x) is np.ndarray):
         out[index] = x
         return out
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
+        return half(_scatter(single(x), index=index, shape=shape), x.dtype)
     library = xp(x)
     if hasattr(library, "add") and hasattr(library.add, "at"):
         library.add.at(out, index, x)
@@ -105,9 +105,11 @@ def _scatter(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
 def _add_at(x: Any, places: Any, n: int) -> Any:
     """A vector of length n with the elements of x added at flat places."""
     library = xp(x)
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
+        return half(_add_at(single(x), places, n), x.dtype)
     places, x = library.reshape(places, (-1,)), library.reshape(x, (-1,))
     if hasattr(library, "add") and hasattr(library.add, "at"):
-        out = _zeros(x, (n,))
+        out = zeros(x, (n,))
         library.add.at(out, places, x)
         return out
     # no scatter in the array API: multiply by the matrix of places
@@ -125,7 +127,7 @@ def _assignable(out: Any, index: Any, values: Any) -> tuple[Any, Any]:
 
 scatter = op(
     "scatter", _scatter, lambda x, index, shape: (tuple(shape), result_dtype(x)), lambda g, _y, _x, index, shape: _getitem(g, index=index),
-    doc="An array of zeros of a shape, with x added at an index.",
+    precision="inputs", doc="An array of zeros of a shape, with x added at an index.",
 )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ put = op(
     "put", _put, lambda x, values, index: (shape_of(x), result_dtype(x)),
     lambda g, _z, _x, _v, index: where(_mark(g, index), 0.0, g),
     lambda g, _z, _x, _v, index: _getitem(g, index=index),
-    flops=0, doc="A copy of x with values at an index; places must not repeat.",
+    flops=0, precision="inputs", doc="A copy of x with values at an index; places must not repeat.",
 )  # fmt: skip
 
 
@@ -203,10 +205,32 @@ def _take_rule(g: Any, _y: Any, _x: Any, indices: Any, axis: int | None) -> Any:
 
 take = op(
     "take", _take, _take_shape, _take_rule, None, domain=(Domain(), PLACES), flops=0,
-    doc="Elements (or slices along ``axis``) of x at integer places; the places' shape stands for the axis. Embedding is ``take(weight, ids, axis=0)``.",
+    precision="any", doc="Elements (or slices along ``axis``) of x at integer places; the places' shape stands for the axis. Embedding is ``take(weight, ids, axis=0)``.",
 )  # fmt: skip
 for _class in (np.ndarray, np.int64, np.int32):
     take.row.kernels[_class] = lambda x, indices, axis: np.take(x, indices, axis=axis)  # type: ignore[attr-defined]
+
+
+def _sparse_rule(g: Any, _y: Any, _x: Any, indices: Any, axis: int | None) -> Any:
+    """The rows that were taken, where the gradient ends here and is not recorded; otherwise the dense one."""
+    if type(_x) is not Leaf or isinstance(g, (DiffTensor, Batch)):
+        return _take_rule(g, _y, _x, indices, axis)
+    library = xp(g)
+    rows = library.reshape(g, (-1, *_x.shape[1:]))
+    return RowSparse.summed(library.reshape(indices, (-1,)), rows, tuple(_x.shape))
+
+
+_SPARSE_TAKE = replace(take.row, vjps=(_sparse_rule, None))  # type: ignore[attr-defined]
+_SPARSE_TAKE.kernels, _SPARSE_TAKE.apply = take.row.kernels, take  # type: ignore[attr-defined]
+
+
+def sparse_take(x: Any, indices: Any) -> Any:
+    """``take(x, indices, axis=0)`` whose gradient, where x is a leaf, is a RowSparse of the rows that were taken."""
+    y = take(x, indices, axis=0)
+    node = getattr(y, "node", None)
+    if node is not None and node.row is take.row:  # type: ignore[attr-defined]
+        node.row = _SPARSE_TAKE
+    return y
 
 
 def _index_add(x: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> Any:
@@ -217,33 +241,14 @@ def _index_add(x: Any, indices: Any, *, axis: int, shape: tuple[int, ...]) -> An
     m = places.shape[0]
     places = library.where(places < 0, places + n, places)
     rows = library.reshape(library.permute_dims(library.reshape(x, (before, m, after)), (1, 0, 2)), (m, before * after))
-    if library is np:
-        out = _add_rows(rows, places, n)
-    elif hasattr(library, "add") and hasattr(library.add, "at"):
-        out = _zeros(x, (n, before * after))
-        library.add.at(out, places, rows)
-    else:  # no scatter in the array API: multiply by the matrix of places
-        out = library.astype(library.arange(n, device=x.device)[:, None] == places[None, :], x.dtype) @ rows
+    out = half(add_rows(single(rows), places, n), x.dtype) if is_half_array(rows) else add_rows(rows, places, n)
     return library.reshape(library.permute_dims(library.reshape(out, (n, before, after)), (1, 0, 2)), shape)
-
-
-def _add_rows(rows: np.ndarray, places: np.ndarray, n: int) -> np.ndarray:
-    """Rows summed by place: sorted, then added up in runs (several times faster than ``np.add.at`` on rows)."""
-    out = np.zeros((n, rows.shape[1]), rows.dtype)
-    if rows.shape[1] == 1:
-        np.add.at(out[:, 0], places, rows[:, 0])
-    elif len(places):
-        order = np.argsort(places, kind="stable")
-        ordered = places[order]
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        out[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
-    return out
 
 
 index_add = op(
     "index_add", _index_add, lambda x, indices, axis, shape: (tuple(shape), result_dtype(x)),
     lambda g, _y, _x, indices, axis, shape: take(g, indices, axis=axis), None,
-    domain=(Domain(), PLACES), doc="The transpose of take: zeros of a shape, with slices of x added at integer places along an axis.",
+    domain=(Domain(), PLACES), precision="inputs", doc="The transpose of take: zeros of a shape, with slices of x added at integer places along an axis.",
 )  # fmt: skip
 
 
@@ -267,7 +272,7 @@ def _take_along(x: Any, indices: Any, *, axis: int = -1) -> Any:
 take_along_axis = op(
     "take_along_axis", _take_along, _along_shape,
     lambda g, _y, _x, indices, axis: scatter_along_axis(g, indices, axis=axis, n=_x.shape[axis]), None,
-    domain=(Domain(), PLACES), flops=0, doc="For each element of ``indices`` the element of x at that place along the axis.",
+    domain=(Domain(), PLACES), flops=0, precision="any", doc="For each element of ``indices`` the element of x at that place along the axis.",
 )  # fmt: skip
 
 
@@ -293,22 +298,22 @@ def _scatter_along_shape(x: Any, indices: Any, axis: int, n: int) -> Any:
 scatter_along_axis = op(
     "scatter_along_axis", _scatter_along, _scatter_along_shape,
     lambda g, _y, _x, indices, axis, n: take_along_axis(g, indices, axis=axis), None,
-    domain=(Domain(), PLACES), doc="The transpose of take_along_axis: zeros, n along the axis, with each element of x added at its place.",
+    domain=(Domain(), PLACES), precision="inputs", doc="The transpose of take_along_axis: zeros, n along the axis, with each element of x added at its place.",
 )  # fmt: skip
 
 # ---- order ----
 
 argsort = op(
     "argsort", lambda x, *, axis=-1: xp(x).argsort(x, axis=axis, stable=True), lambda x, axis: (shape_of(x), INT), None,
-    flops=0, complex=False, doc="The places that sort x along an axis (stable).",
+    flops=0, complex=False, precision="any", doc="The places that sort x along an axis (stable).",
 )  # fmt: skip
 sort = op(
     "sort", lambda x, *, axis=-1: xp(x).sort(x, axis=axis, stable=True), lambda x, axis: same(x),
     lambda g, _y, x, axis: scatter_along_axis(g, argsort(x, axis=axis), axis=axis, n=x.shape[axis]),
-    flops=0, complex=False, doc="x in ascending order along an axis (stable).",
+    flops=0, complex=False, precision="any", doc="x in ascending order along an axis (stable).",
 )  # fmt: skip
 searchsorted = op(
     "searchsorted", lambda x, values, *, side="left": xp(x).searchsorted(x, values, side=side), lambda x, values, side: (shape_of(values), INT),
     None, None, flops=lambda y, x, values, side: math.prod(shape_of(values)) * math.log2(max(shape_of(x)[0], 2)), complex=False,
-    doc='Where values would have to be put into the sorted vector x to keep it sorted: before equal ones (side "left") or behind them ("right").',
+    precision="any", doc='Where values would have to be put into the sorted vector x to keep it sorted: before equal ones (side "left") or behind them ("right").',
 )  # fmt: skip

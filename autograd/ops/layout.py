@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
+from ..halves import SINGLE, half, is_half, is_half_array, single
 from ..shapes import axes_of, numpy_dtype, reshaped, result_dtype, same, shape_of, summed
 from ..table import op
 from ..tensor import DiffTensor
@@ -37,7 +38,7 @@ def _astype(x: Any, *, dtype: Any) -> Any:
     return library.astype(x, getattr(library, str(numpy_dtype(dtype)), dtype))
 
 
-_astype_row = op("astype", _astype, lambda x, dtype: (shape_of(x), numpy_dtype(dtype)), lambda g, _y, _x, dtype: g if backend.is_inexact(numpy_dtype(dtype)) else g * 0.0, flops=0, doc="x in another dtype.")
+_astype_row = op("astype", _astype, lambda x, dtype: (shape_of(x), numpy_dtype(dtype)), lambda g, _y, _x, dtype: g if backend.is_inexact(numpy_dtype(dtype)) else g * 0.0, flops=0, precision="any", doc="x in another dtype.")
 
 
 def astype(x: Any, dtype: Any) -> Any:
@@ -49,6 +50,15 @@ def astype(x: Any, dtype: Any) -> Any:
     return _astype_row(x, dtype=dtype)
 
 
+def _np_astype(x: Any, dtype: Any) -> Any:
+    """The cast; those between float32 and half precision are faster than NumPy's."""
+    kind = numpy_dtype(dtype)
+    if not hasattr(x, "dtype") or not (x.dtype == SINGLE or kind == SINGLE):
+        return _astype(x, dtype=kind)
+    return half(x, kind) if is_half(kind) else single(x) if is_half(x.dtype) else _astype(x, dtype=kind)
+
+
+_astype_row.row.kernels[np.ndarray] = _np_astype
 astype.row = _astype_row.row  # type: ignore[attr-defined]
 
 
@@ -56,7 +66,7 @@ def _to_device(x: Any, *, device: Any, source: Any) -> Any:
     return backend.to_device(x, device)
 
 
-_to_device_row = op("to_device", _to_device, lambda x, **_: same(x), lambda g, _y, _x, device, source: _to_device_row(g, device=source, source=device), flops=0)
+_to_device_row = op("to_device", _to_device, lambda x, **_: same(x), lambda g, _y, _x, device, source: _to_device_row(g, device=source, source=device), flops=0, precision="any")
 
 
 def to_device(x: Any, device: str) -> Any:
@@ -69,7 +79,7 @@ def to_device(x: Any, device: str) -> Any:
 
 reshape = op(
     "reshape", lambda x, *, shape: backend.scalar(xp(x).reshape(x, (shape,) if isinstance(shape, int) else tuple(shape))), reshaped,
-    lambda g, _y, _x, shape: reshape(g, shape=_x.shape), flops=0, doc="x with another shape; one length may be -1.",
+    lambda g, _y, _x, shape: reshape(g, shape=_x.shape), flops=0, precision="any", doc="x with another shape; one length may be -1.",
 )  # fmt: skip
 
 
@@ -88,12 +98,14 @@ permute = op(
     "permute", lambda x, *, axes=None: xp(x).permute_dims(x, _order(axes, x.ndim)),
     lambda x, axes: (tuple(shape_of(x)[a] for a in _order(axes, len(shape_of(x)))), result_dtype(x)),
     lambda g, _y, _x, axes: permute(g, axes=axes and _inverse(_order(axes, _x.ndim))),
-    flops=0, doc="x with its axes in another order (reversed if None).",
+    flops=0, precision="any", doc="x with its axes in another order (reversed if None).",
 )  # fmt: skip
 permute.row.kernels[np.ndarray] = lambda x, axes=None: x.transpose(axes)  # type: ignore[attr-defined]
 
 
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
+    if is_half_array(x):  # a sum is one of float32, rounded at its end
+        return half(_sum_to(single(x), shape=shape), x.dtype)
     extra = x.ndim - len(shape)
     if x.shape[extra:] == shape and type(x) is np.ndarray:
         return np.add.reduce(x, axis=tuple(range(extra)) if extra != 1 else 0) if extra else x
@@ -109,7 +121,7 @@ sum_to = op(
 )  # fmt: skip
 broadcast_to = op(
     "broadcast_to", lambda x, *, shape: backend.scalar(xp(x).broadcast_to(x, tuple(shape))), lambda x, shape: (tuple(shape), result_dtype(x)),
-    lambda g, _y, _x, shape: sum_to(g, shape=_x.shape), flops=0, doc="x stretched to a shape by NumPy's broadcasting rules (a view, if it is large).",
+    lambda g, _y, _x, shape: sum_to(g, shape=_x.shape), flops=0, precision="any", doc="x stretched to a shape by NumPy's broadcasting rules (a view, if it is large).",
 )  # fmt: skip
 
 
@@ -167,7 +179,7 @@ def _squeezed(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 squeeze = op(
     "squeeze", lambda x, *, axis=None: backend.scalar(xp(x).reshape(x, _squeezed(x.shape, axis))),
     lambda x, axis: (_squeezed(shape_of(x), axis), result_dtype(x)), lambda g, _y, _x, axis: reshape(g, shape=_x.shape),
-    flops=0, doc="x without the axes of length 1 (all of them if None).",
+    flops=0, precision="any", doc="x without the axes of length 1 (all of them if None).",
 )  # fmt: skip
 
 
@@ -180,7 +192,7 @@ def _expanded(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 expand_dims = op(
     "expand_dims", lambda x, *, axis: xp(x).reshape(x, _expanded(x.shape, axis)),
     lambda x, axis: (_expanded(shape_of(x), axis), result_dtype(x)), lambda g, _y, _x, axis: reshape(g, shape=_x.shape),
-    flops=0, doc="x with new axes of length 1 at the places ``axis`` of the result.",
+    flops=0, precision="any", doc="x with new axes of length 1 at the places ``axis`` of the result.",
 )  # fmt: skip
 
 # ---- joining and splitting ----
@@ -209,7 +221,7 @@ def _concat_rule(g: Any, _z: Any, _xs: Any, index: int, axis: int) -> Any:
 
 concat = op(
     "concat", lambda xs, *, axis=0: xp(xs[0]).concat(xs, axis=axis), _concat_shape, _concat_rule,
-    variadic=True, flops=0, doc="Arrays joined along an existing axis.",
+    variadic=True, flops=0, precision="any", doc="Arrays joined along an existing axis.",
 )  # fmt: skip
 
 
@@ -224,7 +236,7 @@ def _stack_shape(*xs: Any, axis: int = 0) -> Any:
 stack = op(
     "stack", lambda xs, *, axis=0: xp(xs[0]).stack([xp(xs[0]).asarray(x) for x in xs], axis=axis), _stack_shape,
     lambda g, _z, _xs, index, axis: g[(slice(None),) * (axis % g.ndim) + (index, ...)],
-    variadic=True, flops=0, doc="Arrays of one shape joined along a new axis.",
+    variadic=True, flops=0, precision="any", doc="Arrays of one shape joined along a new axis.",
 )  # fmt: skip
 
 
@@ -268,7 +280,7 @@ def _split_rule(gs: Any, _ys: Any, _x: Any, sections: Any, axis: int) -> Any:
 
 split = op(
     "split", _split, _split_shapes, _split_rule, outputs=None, flops=0,
-    doc="x cut along an axis, into so many equal parts or at the given places: a tuple of arrays.",
+    precision="any", doc="x cut along an axis, into so many equal parts or at the given places: a tuple of arrays.",
 )  # fmt: skip
 
 # ---- padding, reversing, repeating ----
@@ -301,9 +313,9 @@ def _pad(x: Any, *, width: Any, value: float = 0.0) -> Any:
 pad = op(
     "pad", _pad, lambda x, width, value: (tuple(n + a + b for n, (a, b) in zip(shape_of(x), _pairs(width, len(shape_of(x))), strict=True)), result_dtype(x)),
     lambda g, _y, _x, width, value: g[tuple(slice(a, a + n) for n, (a, _) in zip(_x.shape, _pairs(width, _x.ndim), strict=True))],
-    flops=0, doc="x with a border of ``value``; widths as a number, a pair, or a pair for each axis.",
+    flops=0, precision="any", doc="x with a border of ``value``; widths as a number, a pair, or a pair for each axis.",
 )  # fmt: skip
-flip = op("flip", lambda x, *, axis=None: xp(x).flip(x, axis=axis), lambda x, axis: same(x), lambda g, _y, _x, axis: flip(g, axis=axis), flops=0, doc="x with its elements in reverse order along the axes.")
+flip = op("flip", lambda x, *, axis=None: xp(x).flip(x, axis=axis), lambda x, axis: same(x), lambda g, _y, _x, axis: flip(g, axis=axis), flops=0, precision="any", doc="x with its elements in reverse order along the axes.")
 
 
 def _opposite(shift: Any) -> Any:
@@ -312,7 +324,7 @@ def _opposite(shift: Any) -> Any:
 
 roll = op(
     "roll", lambda x, *, shift, axis=None: xp(x).roll(x, shift, axis=axis), lambda x, **_: same(x),
-    lambda g, _y, _x, shift, axis: roll(g, shift=_opposite(shift), axis=axis), flops=0, doc="x with its elements moved in a circle along the axes.",
+    lambda g, _y, _x, shift, axis: roll(g, shift=_opposite(shift), axis=axis), flops=0, precision="any", doc="x with its elements moved in a circle along the axes.",
 )  # fmt: skip
 
 
@@ -332,7 +344,7 @@ def _tile_rule(g: Any, _y: Any, _x: Any, reps: Any) -> Any:
 tile = op(
     "tile", lambda x, *, reps: xp(x).tile(x, (reps,) if isinstance(reps, int) else tuple(reps)),
     lambda x, reps: (tuple(a * b for a, b in zip(*_tiled(shape_of(x), reps), strict=True)), result_dtype(x)), _tile_rule,
-    flops=0, doc="x repeated as a whole, so many times along each axis.",
+    flops=0, precision="any", doc="x repeated as a whole, so many times along each axis.",
 )  # fmt: skip
 
 
@@ -351,13 +363,13 @@ def _repeated(x: Any, repeats: int, axis: int | None) -> Any:
 
 repeat = op(
     "repeat", lambda x, *, repeats, axis=None: xp(x).repeat(x, repeats, axis=axis), _repeated, _repeat_rule,
-    flops=0, doc="Each element (or slice along ``axis``) repeated so many times.",
+    flops=0, precision="any", doc="Each element (or slice along ``axis``) repeated so many times.",
 )  # fmt: skip
 
 # ---- triangles and diagonals ----
 
-tril = op("tril", lambda x, *, k=0: xp(x).tril(x, k=k), lambda x, k: same(x), lambda g, _y, _x, k: tril(g, k=k), flops=0, doc="The lower triangle of the last two axes, up to diagonal k; 0 above.")
-triu = op("triu", lambda x, *, k=0: xp(x).triu(x, k=k), lambda x, k: same(x), lambda g, _y, _x, k: triu(g, k=k), flops=0, doc="The upper triangle of the last two axes, from diagonal k; 0 below.")
+tril = op("tril", lambda x, *, k=0: xp(x).tril(x, k=k), lambda x, k: same(x), lambda g, _y, _x, k: tril(g, k=k), flops=0, precision="any", doc="The lower triangle of the last two axes, up to diagonal k; 0 above.")
+triu = op("triu", lambda x, *, k=0: xp(x).triu(x, k=k), lambda x, k: same(x), lambda g, _y, _x, k: triu(g, k=k), flops=0, precision="any", doc="The upper triangle of the last two axes, from diagonal k; 0 below.")
 
 
 def _band(rows: int, columns: int, k: int) -> tuple[int, int, int]:
@@ -386,11 +398,11 @@ def _put_diagonal(x: Any, *, k: int, shape: tuple[int, int]) -> Any:
 
 diagonal = op(
     "diagonal", _diagonal, lambda x, k: ((*shape_of(x)[:-2], _band(*shape_of(x)[-2:], k)[2]), result_dtype(x)),
-    lambda g, _y, _x, k: put_diagonal(g, k=k, shape=tuple(_x.shape[-2:])), flops=0, doc="Diagonal k of the last two axes.",
+    lambda g, _y, _x, k: put_diagonal(g, k=k, shape=tuple(_x.shape[-2:])), flops=0, precision="any", doc="Diagonal k of the last two axes.",
 )  # fmt: skip
 put_diagonal = op(
     "put_diagonal", _put_diagonal, lambda x, k, shape: ((*shape_of(x)[:-1], *shape), result_dtype(x)),
-    lambda g, _y, _x, k, shape: diagonal(g, k=k), flops=0, doc="Matrices of a shape with x on diagonal k and 0 elsewhere.",
+    lambda g, _y, _x, k, shape: diagonal(g, k=k), flops=0, precision="any", doc="Matrices of a shape with x on diagonal k and 0 elsewhere.",
 )  # fmt: skip
 
 

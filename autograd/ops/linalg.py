@@ -50,7 +50,7 @@ def _products(_z: Any, x: Any, _y: Any, **_: Any) -> float:
     return 2.0 * math.prod(shape_of(_z)) * (shape_of(x)[-1] if shape_of(x) else 1)
 
 
-matmul = op("matmul", "matmul", product, _left, _right, flops=_products, doc="The matrix product, with NumPy's rules for vectors and batches of matrices.")
+matmul = op("matmul", "matmul", product, _left, _right, flops=_products, precision="low", doc="The matrix product, with NumPy's rules for vectors and batches of matrices.")
 
 
 matmul.row.kernels[np.ndarray] = lambda x, y: np.matmul(_dense(x), _dense(y))
@@ -76,7 +76,7 @@ _linear_row = op(
     lambda g, _y, _x, weight, _b: _dense(g) @ weight,
     lambda g, _y, x, _w, _b: _flat(_dense(g)).T @ _flat(x),
     lambda g, _y, _x, _w, _b: g,
-    flops=lambda y, x, w, b: _products(y, x, w) + math.prod(shape_of(y)),
+    flops=lambda y, x, w, b: _products(y, x, w) + math.prod(shape_of(y)), precision="low",
 )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ outer = op(
     lambda x, y: ((math.prod(shape_of(x)), math.prod(shape_of(y))), result_dtype(x, y)),
     lambda g, _z, _x, y: reshape(g @ reshape(y, shape=(-1,)), shape=_x.shape),
     lambda g, _z, x, _y: reshape(reshape(x, shape=(-1,)) @ g, shape=_y.shape),
-    doc="All products of an element of x with one of y, as a matrix (both are flattened first).",
+    precision="low", doc="All products of an element of x with one of y, as a matrix (both are flattened first).",
 )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ tensordot = op(
     "tensordot", lambda x, y, *, axes=2: backend.scalar(xp(x).tensordot(x, y, axes=_contracted(x, y, axes))), _tensordot_shape,
     _tensordot_left, _tensordot_right,
     flops=lambda z, x, y, axes: 2.0 * math.prod(shape_of(z)) * math.prod(shape_of(x)[a] for a in _contracted(x, y, axes)[0]),
-    doc="The sum of products over pairs of axes: the last ``axes`` of x with the first of y, or two sequences of axes.",
+    precision="low", doc="The sum of products over pairs of axes: the last ``axes`` of x with the first of y, or two sequences of axes.",
 )  # fmt: skip
 
 
@@ -292,5 +292,5 @@ def _einsum_flops(_z: Any, *xs: Any, subscripts: str) -> float:
     return float(len(xs)) * math.prod(sizes.values())
 
 
-_einsum_row = op("einsum", _einsum, _einsum_shape, _einsum_rule, variadic=True, flops=_einsum_flops)
+_einsum_row = op("einsum", _einsum, _einsum_shape, _einsum_rule, variadic=True, flops=_einsum_flops, precision="low")
 einsum.row = _einsum_row.row  # type: ignore[attr-defined]

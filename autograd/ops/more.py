@@ -100,7 +100,7 @@ cbrt = op("cbrt", _cbrt, same_float, lambda g, y, _x: g / (3.0 * y * y), domain=
 sinc = op("sinc", _sinc, same_float, _sinc_rule, flops=FUNCTION, complex=False, doc="sin(πx) / (πx), 1 at 0.")
 copysign = op(
     "copysign", computed(lambda x, y: xp(x).copysign(x, y)), stretched_float, lambda g, _z, x, y: g * copysign(sign(x), sign(x) * y), None,
-    domain=Domain(avoid=(0.0,)), complex=False, doc="|x| with the sign of y; a constant with respect to y.",
+    domain=Domain(avoid=(0.0,)), complex=False, precision="inputs", doc="|x| with the sign of y; a constant with respect to y.",
 )  # fmt: skip
 exp2.row.kernels[np.ndarray] = computed(lambda x: np.exp2(x))
 cbrt.row.kernels[np.ndarray] = computed(lambda x: np.cbrt(x))

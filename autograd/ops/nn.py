@@ -5,6 +5,7 @@ softmax minus target, is one subtraction (the row ``cross_entropy_rule``).
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..batch import physical
+from ..context import current
+from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
 from ..tensor import DiffTensor
@@ -30,7 +33,7 @@ from .elementwise import (
     softplus,
     where,
 )  # fmt: skip
-from .index import PLACES, take, take_along_axis
+from .index import PLACES, sparse_take, take, take_along_axis
 from .layout import expand_dims, reshape, squeeze
 from .reduce import _softmax_rule, log_softmax, mean, sum
 from .windows import constant
@@ -105,8 +108,8 @@ def _np_cross_entropy(x: Any, target: Any, axis: int, smoothing: float) -> tuple
     a = _check_target(x, target, axis)
     check_places("cross_entropy", target, x.shape[a], "classes")
     dtype = x.dtype
-    if dtype == np.float16:
-        x = x.astype(np.float32)
+    if is_half(dtype):
+        x = single(x)
     z = x - np.maximum.reduce(x, axis=a, keepdims=True)
     picked = z[_at(target, a)]
     if smoothing:
@@ -286,15 +289,32 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, pos_weight: Any =
 # ---- embedding and dropout ----
 
 
-def embedding(ids: Any, weight: Any) -> Any:
+def embedding(ids: Any, weight: Any, sparse: bool = False) -> Any:
     """The rows of weight (n, d) at integer ids of any shape: (*ids.shape, d).
+
+    Args:
+        sparse: whether ``backward()`` leaves in the ``.grad`` of weight, if that is a leaf, a ``RowSparse`` of the rows
+            that were used. Where weight is used otherwise too, the sum is dense; so are the gradients that function
+            transforms return, and recorded ones.
 
     Raises:
         IndexError: an id that is not from 0 to n - 1. TypeError: ids that are not integers.
     """
     ids = ids if hasattr(ids, "dtype") else backend.asarray(ids)
     check_places("embedding", ids, shape_of(weight)[0], "ids")
-    return take(weight, ids, axis=0)
+    return sparse_take(weight, ids) if sparse else take(weight, ids, axis=0)
+
+
+def _rewound(rng: "np.random.Generator") -> Callable[[], "np.random.Generator"]:
+    """What makes a generator that draws what ``rng`` is about to draw, and leaves ``rng`` alone."""
+    kind, state = type(rng.bit_generator), rng.bit_generator.state
+
+    def copy() -> "np.random.Generator":
+        bits = kind()
+        bits.state = state
+        return np.random.Generator(bits)
+
+    return copy
 
 
 def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
@@ -309,7 +329,12 @@ def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
         raise ValueError(f"dropout: the probability must be from 0 to 1, not {p}")
     if p == 0.0:
         return x
-    mask = constant(rng.random(shape_of(x), dtype=np.float32) >= p, x)
+    context, shape = current(), shape_of(x)
+    again = None if context is None or context.keeper is None or not shape else _rewound(rng)
+    mask = constant(rng.random(shape, dtype=np.float32) >= p, x)
+    if again is not None and context is not None:
+        place = backend.place_of(mask)
+        context.keeper.drawn(mask, lambda: backend.to_device(again().random(shape, dtype=np.float32) >= p, place))
     if isinstance(x, DiffTensor):
         mask = DiffTensor._wrap(mask, None)  # ours: it need not be copied to be kept
     return dropout_mask(x, mask, scale=1.0 / (1.0 - p) if p < 1.0 else 0.0)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import xp
+from ..halves import half, is_half
+from ..precision import beside
 from ..shapes import kept, length, same_float, shape_of, stretched_float
 from ..table import op
 from .elementwise import add, multiply, rsqrt, sqrt, subtract
@@ -26,8 +28,8 @@ def _per_element(factor: float) -> Any:
 
 
 def _single(x: Any) -> Any:
-    """float16 as float32, in which its squares do not overflow; anything else as it is."""
-    return xp(x).astype(x, xp(x).float32) if "float16" in str(x.dtype) else x
+    """Half precision as float32, in which squares do not overflow; anything else as it is."""
+    return xp(x).astype(x, xp(x).float32) if is_half(x.dtype) else x
 
 
 def _standardize(x: Any, *, axes: tuple[int, ...], eps: float = 1e-5) -> tuple:
@@ -39,7 +41,7 @@ def _standardize(x: Any, *, axes: tuple[int, ...], eps: float = 1e-5) -> tuple:
     m = m + off
     v = library.sum(z * z, axis=axes, keepdims=True) / n
     z = z / library.sqrt(v + eps)
-    return (library.astype(z, dtype) if "float16" in str(dtype) else z), m, v
+    return (library.astype(z, dtype) if is_half(dtype) else z), m, v
 
 
 def _np_variance(z: Any, axes: tuple[int, ...], n: int) -> Any:
@@ -65,12 +67,12 @@ def _np_standardize(x: Any, axes: tuple[int, ...], eps: float) -> tuple:
         z -= off
         m, v = m + off, _np_variance(z, axes, n)
     z *= 1.0 / np.sqrt(v + eps)
-    return (z.astype(dtype) if dtype == np.float16 else z), m, v
+    return (half(z, dtype) if is_half(dtype) else z), m, v
 
 
 def _standardized(x: Any, axes: tuple[int, ...], eps: float) -> list:
     shape, dtype = same_float(x)
-    statistics = np.dtype(np.float32) if dtype == np.float16 else dtype
+    statistics = np.dtype(np.float32) if is_half(dtype) else dtype
     return [(shape, dtype), (kept(shape, axes), statistics), (kept(shape, axes), statistics)]
 
 
@@ -90,9 +92,9 @@ def _standardize_rule(gs: Any, ys: Any, _x: Any, axes: tuple[int, ...], eps: flo
 
 standardize = op(
     "standardize", _standardize, _standardized, _standardize_rule, outputs=3, flops=_per_element(7), complex=False,
-    doc="""z = (x - mean) / √(var + eps), with the mean and the (biased) variance over axes: the three of them.
+    precision=("inputs", "float32", "float32"), doc="""z = (x - mean) / √(var + eps), with the mean and the (biased) variance over axes: the three of them.
 
-    The mean and the variance keep the axes, with length 1; those of float16 are float32.""",
+    The mean and the variance keep the axes, with length 1; those of half precision are float32.""",
 )  # fmt: skip
 
 
@@ -124,7 +126,7 @@ project_out = op(
     lambda h, _y, _g, z, axes: project_out(h, z, axes=axes),
     lambda h, _y, g, z, axes: -(h * _mean(g * z, axes) + g * _mean(h * z, axes)),
     flops=_per_element(6), complex=False,
-    doc="g - mean(g) - z · mean(g z) over axes, for g and z of one shape: what ``standardize``, with output z, does to a small change.",
+    precision="inputs", doc="g - mean(g) - z · mean(g z) over axes, for g and z of one shape: what ``standardize``, with output z, does to a small change.",
 )  # fmt: skip
 standardize.row.kernels[np.ndarray] = _np_standardize
 project_out.row.kernels[np.ndarray] = _np_project_out
@@ -137,6 +139,7 @@ def _affine(name: str, z: Any, weight: Any, bias: Any, shape: tuple[int, ...], s
             raise ValueError(
                 f"{name}: the {what} has shape {shape_of(value)}, the input {tuple(z.shape)} needs {shape}"
             )
+    weight, bias = (p if p is None else beside(p, z) for p in (weight, bias))
     z = z if weight is None else multiply(z, weight if shape == stretched else reshape(weight, shape=stretched))
     return z if bias is None else add(z, bias if shape == stretched else reshape(bias, shape=stretched))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import xp
+from ..halves import half, is_half_array, single
 from ..shapes import floating, numpy_dtype, result_dtype, shape_of
 from ..table import Domain, op
 from .elementwise import where
@@ -67,6 +68,9 @@ def _max_pool(x: Any, *, kernel: Any, stride: Any, padding: Any = 0) -> tuple:
 
 
 def _np_max_pool(x: Any, kernel: Any, stride: Any, padding: Any) -> tuple:
+    if is_half_array(x):
+        best, place = _np_max_pool(single(x), kernel, stride, padding)
+        return half(best, x.dtype), place
     fit = _fit(x.shape, kernel, stride, padding)
     first, *others = fit.offsets()
     x = padded(x, fit, _lowest(x))
@@ -83,6 +87,8 @@ def _np_max_pool(x: Any, kernel: Any, stride: Any, padding: Any) -> tuple:
 
 def _place_window(g: Any, place: Any, *, size: Lengths, kernel: Any, stride: Any, padding: Any = 0) -> Any:
     fit = _fit_out(g.shape, (*g.shape[:2], *size), kernel, stride, padding)
+    if fit.overlaps and is_half_array(g):  # a sum is one of float32, rounded at its end
+        return half(_place_window(single(g), place, size=size, kernel=kernel, stride=stride, padding=padding), g.dtype)
     g = aligned(g, place)
     out = zeros(g, (*g.shape[:2], *fit.padded), filled=not fit.tiles)
     for k, at in enumerate(fit.offsets()):
@@ -160,7 +166,7 @@ max_pool = op(
     "max_pool", _max_pool, _max_pool_shape,
     lambda gs, ys, _x, **params: place_window(gs[0], ys[1], size=tuple(_x.shape[2:]), **params),
     outputs=2, flops=_per_place, complex=False,
-    doc="""The maximum over windows of x (N, C, ...), and the place in its window where it is: two arrays (N, C, ...).
+    precision="any", doc="""The maximum over windows of x (N, C, ...), and the place in its window where it is: two arrays (N, C, ...).
 
     Places count a window's elements in row-major order; the first maximum wins. Padding is with minus infinity. NaN wins.""",
 )  # fmt: skip
@@ -168,24 +174,24 @@ place_window = op(
     "place_window", _place_window, _unpooled_shape,
     lambda h, _x, _g, place, size, **params: pick_window(h, place, **params), None,
     domain=(Domain(), Domain(0, 3, kind="int")), flops=lambda _x, g, _p, kernel, **__: _per_place(g, kernel=kernel),
-    doc="""Zeros (N, C, *size) with each element of g added at its place in its window: the transpose of ``pick_window``.""",
+    precision="any", doc="""Zeros (N, C, *size) with each element of g added at its place in its window: the transpose of ``pick_window``.""",
 )  # fmt: skip
 pick_window = op(
     "pick_window", _pick_window,
     lambda x, place, **params: (_pooled_shape(x, **params)[0], result_dtype(x)),
     lambda g, _y, _x, place, **params: place_window(g, place, size=tuple(_x.shape[2:]), **params), None,
     domain=(Domain(), Domain(0, 3, kind="int")), flops=_per_place,
-    doc="""The element of each window of x (N, C, ...) that is at a given place in it (0 where that is padding).""",
+    precision="any", doc="""The element of each window of x (N, C, ...) that is at a given place in it (0 where that is padding).""",
 )  # fmt: skip
 avg_pool = op(
     "avg_pool", _avg_pool, _pooled_shape,
     lambda g, _y, _x, **params: spread_window(g, size=tuple(_x.shape[2:]), **params),
-    flops=_per_place, doc="The mean over windows of x (N, C, ...), padding included as zeros.",
+    flops=_per_place, precision="inputs", doc="The mean over windows of x (N, C, ...), padding included as zeros.",
 )  # fmt: skip
 spread_window = op(
     "spread_window", _spread_window, _spread_shape, lambda h, _x, _g, size, **params: avg_pool(h, **params),
     flops=lambda _x, g, kernel, **__: _per_place(g, kernel=kernel),
-    doc="Zeros (N, C, *size) with each element of g spread evenly over its window: the transpose of ``avg_pool``.",
+    precision="inputs", doc="Zeros (N, C, *size) with each element of g spread evenly over its window: the transpose of ``avg_pool``.",
 )  # fmt: skip
 max_pool.row.kernels[np.ndarray] = _np_max_pool
 

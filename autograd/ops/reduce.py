@@ -134,10 +134,10 @@ def _extremum_rule(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 max = op("max", _kernel("max"), reduced, _extremum_rule, flops=_each(1), complex=False, doc="The largest element over axes; ties share the derivative.")
 min = op("min", _kernel("min"), reduced, _extremum_rule, flops=_each(1), complex=False, doc="The smallest element over axes; ties share the derivative.")
-argmax = op("argmax", _kernel("argmax"), reduced_index, None, flops=_each(1), complex=False, doc="The place of the first largest element along an axis (of all if None).")
-argmin = op("argmin", _kernel("argmin"), reduced_index, None, flops=_each(1), complex=False, doc="The place of the first smallest element along an axis (of all if None).")
-all = op("all", _kernel("all"), reduced_bool, None, domain=Domain(kind="bool"), flops=_each(1), doc="Whether all elements over axes are true.")
-any = op("any", _kernel("any"), reduced_bool, None, domain=Domain(kind="bool"), flops=_each(1), doc="Whether any element over axes is true.")
+argmax = op("argmax", _kernel("argmax"), reduced_index, None, flops=_each(1), complex=False, precision="any", doc="The place of the first largest element along an axis (of all if None).")
+argmin = op("argmin", _kernel("argmin"), reduced_index, None, flops=_each(1), complex=False, precision="any", doc="The place of the first smallest element along an axis (of all if None).")
+all = op("all", _kernel("all"), reduced_bool, None, domain=Domain(kind="bool"), flops=_each(1), precision="any", doc="Whether all elements over axes are true.")
+any = op("any", _kernel("any"), reduced_bool, None, domain=Domain(kind="bool"), flops=_each(1), precision="any", doc="Whether any element over axes is true.")
 
 # ---- norms and softmax ----
 

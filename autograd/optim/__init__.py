@@ -1,7 +1,7 @@
 """Optimizers: chains of gradient transforms, and a face that steps parameters with them.
 
 ``recipes`` has the chains (``sgd``, ``rmsprop``, ``adam``, ``adamw``), ``optimizer`` the faces (``SGD`` and so on),
-``schedules`` learning rates as functions of the step.
+``schedules`` learning rates as functions of the step, ``plateau`` one that follows a metric.
 
     >>> from autograd import DiffTensor, ops, optim
     >>> w = DiffTensor([3.0, 4.0], requires_grad=True)
@@ -16,6 +16,19 @@
 
 from . import schedules
 from .optimizer import SGD, Adam, AdamW, Optimizer, RMSprop
+from .plateau import ReduceOnPlateau
 from .recipes import adam, adamw, rmsprop, sgd
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "adam", "adamw", "rmsprop", "schedules", "sgd"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "ReduceOnPlateau",
+    "adam",
+    "adamw",
+    "rmsprop",
+    "schedules",
+    "sgd",
+]

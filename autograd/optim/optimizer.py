@@ -20,6 +20,7 @@ from .. import backend
 from ..gradients import GradientTransform, partition
 from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import Schedule, number
+from ..sparse import RowSparse
 from ..tensor import DiffTensor
 from .recipes import adam, adamw, rmsprop, sgd
 
@@ -47,18 +48,30 @@ class Optimizer:
         self._spec = list_spec(raws)
         self.state: Any = self._link.init(raws)
 
-    def step(self) -> None:
-        """One update of every parameter that has a gradient; the others, and their state, stay as they are."""
+    def step(self, grads: list | None = None) -> None:
+        """One update of every parameter that has a gradient; the others, and their state, stay as they are.
+
+        Args:
+            grads: gradients (or None) in the order of ``params``, to be used in place of the parameters' own ``.grad``.
+        """
         params = self.params
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params] if grads is None else grads
         if not [g for g in grads if g is not None]:
             return
         updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec, apply=True)
         for p, update in zip(params, updates, strict=True):
             if update is APPLIED:
                 p.renew()
+            elif type(update) is RowSparse:
+                p.renew()
+                p.raw = update.added_to(p.raw)
             elif update is not None:
                 p.add_(update)
+
+    def transformed(self, grads: list) -> list:
+        """The updates that gradients (or None), in the order of ``params``, become. The state moves on, the parameters stay."""
+        updates, self.state = self._link.step(list(grads), self.state, [p.raw for p in self.params], self._spec)
+        return updates
 
     def zero_grad(self) -> None:
         """Forget all gradients: ``.grad`` is None again."""
@@ -69,7 +82,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step. Set it for all parameters; with a schedule it then holds for one step."""
-        rates = {place["lr"] for place in self._rates()}
+        rates = {place["lr"] for place in self.rates()}
         if len(rates) > 1:
             raise ValueError(
                 f"lr: the groups have several learning rates, {sorted(rates)}; they are in optimizer.state"
@@ -79,10 +92,11 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float) -> None:
         rate = number("lr", value)
-        for place in self._rates():
+        for place in self.rates():
             place["lr"] = rate
 
-    def _rates(self) -> list[dict]:
+    def rates(self) -> list[dict]:
+        """The parts of the state that hold a learning rate, under ``"lr"``: one for each group."""
         found = list(_with_lr(self.state))
         if not found:
             raise AttributeError("lr: this chain has no learning rate; end it with scale_by_lr(lr)")

@@ -20,9 +20,9 @@ import numpy as np
 from .. import ops
 from ..backend import is_array, scalar
 from ..batching import vmap
+from ..checkpointing import checkpoint
 from ..control import cond, scan
 from ..custom import custom_vjp
-from ..differential import checkpoint
 from ..table import OPS
 from ..tensor import DiffTensor
 from ..transforms import grad, jvp, vjp

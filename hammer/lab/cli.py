@@ -12,9 +12,10 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a fault
+  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a
+       fault; or training could not go on (a loss that is not finite)
   2    bad input or a missing library: one line says what, and nothing was run
-  130  interrupted: finished trials are kept, a partial report is written, and the same command goes on from there
+  130  interrupted: what was done is kept, and a message says how to go on
 """
 
 
@@ -22,6 +23,14 @@ _CHECK_EXAMPLES = f"""examples:
   hammer check autograd
   hammer check autograd --rows exp,matmul --examples 200
   hammer check mymodule:loss --shape w=n --shape x=k,n --domain x=positive
+
+{_EXIT_CODES}"""
+
+
+_RUN_EXAMPLES = f"""examples:
+  hammer run experiments/mnist.yaml
+  hammer run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]
+  hammer run --print-config experiments/mnist.yaml
 
 {_EXIT_CODES}"""
 
@@ -110,6 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
     function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
 
+    run = commands.add_parser(
+        "run", help="train a model as a config file says", epilog=_RUN_EXAMPLES, formatter_class=form,
+        description="Train what a config file describes: data, model, optimizer, schedule, logs, checkpoints.\n"
+        "docs/config.md lists the keys; Ctrl-C saves and says how to go on.",
+    )  # fmt: skip
+    run.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML or TOML file")
+    run.add_argument("settings", nargs="*", metavar="key=value", help="settings that go before what the file says")
+    run.add_argument("--print-config", action="store_true", help="print the whole config, defaults included, and stop")
+    commands.add_parser("schema", help="print the JSON Schema of configs, for editors")
+
     listing = commands.add_parser("list", help="list the workloads or optimizers there are")
     listing.add_argument("what", choices=["workloads", "optimizers"])
     commands.add_parser(
@@ -132,6 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .checks.command import check
 
             return check(arguments)
+        if arguments.command == "run":
+            from .training.command import run
+
+            return run(arguments)
+        if arguments.command == "schema":
+            from .training.command import schema
+
+            return schema()
         if arguments.command == "list":
             from .commands import listing
 

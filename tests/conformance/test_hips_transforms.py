@@ -164,12 +164,11 @@ def test_checkpoint_computes_again() -> None:
     expected = grad(loss(layer), (0, 1))(p, X)
     calls.clear()
     found = grad(loss(checkpoint(layer)), (0, 1))(p, X)
-    assert len(calls) == 2
+    assert len(calls) == 1  # HIPS autograd calls it again; here its operations run again
     onp.testing.assert_array_equal(found[0]["w"], expected[0]["w"])
     onp.testing.assert_array_equal(found[1], expected[1])
     check_grads(lambda w, x: loss(checkpoint(layer))({"w": w, "b": p["b"]}, x), (0, 1), order=2)(A, X)
-    with pytest.raises(TypeError, match="tracked tensor"):
-        grad(lambda x: checkpoint(lambda y: y * x)(2.0 * x))(3.0)
+    assert grad(lambda x: checkpoint(lambda y: y * x)(2.0 * x))(3.0) == 12.0  # x is read from the surroundings
 
 
 def test_the_places_where_libraries_look_for_names() -> None:

@@ -1,0 +1,409 @@
+"""Trainer: the loop that trains a model, and everything that changes while it does.
+
+    trainer = Trainer(model, "cross_entropy", AdamW(model.parameters(), lr=1e-3), metrics=["accuracy"], clip=1.0)
+    history = trainer.fit((x, y), val=(x_val, y_val), epochs=10)
+
+One step: the model's output on a batch, the loss, backward; the gradients of ``accumulate`` batches become one mean,
+weighted by their examples; they are unscaled, checked and clipped by a chain of gradient transforms (``before``) and go to
+the optimizer. Data comes from a ``Loader``, whose batches are a function of (seed, epoch, number), so the position in the data
+is two numbers. With those, the parameters, the optimizer's state, the model's random streams, and what metrics and callbacks
+remember, ``state_dict`` holds all that the rest of a run depends on: a run that goes on from it, also from the middle of
+an epoch, ends with the same bits as one that was never stopped.
+
+To change what happens to a batch, override ``compute``; to look on, write a ``Callback``.
+"""
+
+import contextlib
+import copy
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..context import AutogradContext, no_grad
+from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
+from ..optim import Optimizer
+from ..tensor import DiffTensor
+from .batches import beside, count, host, length, tensor
+from .callbacks import Callback, monitored
+from .choices import LOSSES, model_and_optimizer, named
+from .data import as_loader
+from .folder import CheckpointFolder
+from .interrupt import Asked, Interrupted, finishing_steps
+from .metrics import Loss, Metric, metric
+from .state import History, put_state, state_of
+
+MOST_SKIPPED = 50
+"""Steps in a row that may be called off because of gradients that are not finite."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or a gradient that is NaN or infinite; the message names the batch and what to try."""
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: a Module, or a function of a batch's inputs whose parameters the optimizer has.
+        loss: ``loss(prediction, target) -> mean over the batch``, a name of ``LOSSES``, or None: the model's output is the loss.
+        optimizer: an ``Optimizer``, a gradient transform such as ``adamw(1e-3)``, or a name of ``RECIPES`` with ``lr``.
+        lr: the learning rate for an optimizer given by name.
+        metrics: names or ``Metric`` objects, measured in training and validation beside the loss.
+        schedule: a function step -> learning rate, for all parameters; None: the optimizer's own.
+        precision: "fp32", or "fp16" or "bf16" for mixed precision.
+        scaling: for "fp16", how the loss is scaled: a ``gradients.unscale`` with settings of your own.
+        accumulate: batches whose gradients make one step.
+        clip: the largest global norm of a step's gradients, or any gradient transform.
+        nonfinite: "error" stops at a loss or gradient that is not finite, "skip" leaves that step out.
+        callbacks, loggers: objects of ``Callback``; loggers are told last.
+        log_every: steps from one row of training figures to the next; None: a row for each epoch only.
+        seed: of the order of data that is not in a ``Loader`` yet.
+        checkpoints: a folder, or a ``CheckpointFolder``, to save to at the end of each epoch.
+        save_every: steps from one save to the next inside an epoch.
+        monitor: the value of an epoch that picks the best one; None: val_loss, or train_loss without validation data.
+        mode: "min" or "max": which way ``monitor`` is better.
+        about: what checkpoints say of the run beside its state, such as its config: JSON values.
+
+    Attributes:
+        epoch, batch, step: epochs done, batches of the present one done, and steps done in all.
+        history: the rows of the epochs.
+        best: the best value of ``monitor``, with its epoch and step; None before the first epoch ends.
+        stopped: why training was ended early, or None.
+        last: figures of the last step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: str | Callable[..., Any] | None = "cross_entropy",
+        optimizer: str | GradientTransform | Optimizer = "adamw",
+        *,
+        lr: float | Callable[[int], float] = 1e-3,
+        metrics: Sequence[str | Metric] = (),
+        schedule: Callable[[int], float] | None = None,
+        precision: str = "fp32",
+        scaling: GradientTransform | None = None,
+        accumulate: int = 1,
+        clip: float | GradientTransform | None = None,
+        nonfinite: str = "error",
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Callback] = (),
+        log_every: int | None = None,
+        seed: int = 0,
+        checkpoints: str | os.PathLike | CheckpointFolder | None = None,
+        save_every: int | None = None,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
+        about: dict[str, Any] | None = None,
+    ):
+        for name, given in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
+            if given is not None and given < 1:
+                raise ValueError(f"Trainer: {name} must be at least 1, not {given!r}")
+        if nonfinite not in ("error", "skip"):
+            raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
+        if mode not in ("min", "max"):
+            raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
+        self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
+        self.loss = named("loss", loss, LOSSES) if isinstance(loss, str) else loss
+        self.model, self.optimizer = model_and_optimizer(model, optimizer, lr)
+        self.metrics = [metric(m) for m in metrics]
+        self.schedule, self.accumulate, self.nonfinite, self.seed = schedule, accumulate, nonfinite, seed
+        self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
+        if isinstance(checkpoints, (str, os.PathLike)):
+            checkpoints = CheckpointFolder(os.fspath(checkpoints), mode=mode)
+        self.checkpoints, self.monitor, self.mode, self.about = checkpoints, monitor, mode, about or {}
+        self.scaled = precision == "fp16" or scaling is not None
+        self.before = self._chain_before(clip, (scaling or unscale()) if self.scaled else None)
+        self.epoch = self.batch = self.step = self.logged = self.skipped = 0
+        self.epochs = 0
+        self.batches: int | None = None
+        self.history = History()
+        self.last: dict[str, float] = {}
+        self.gradients: list[Any] = []
+        self.best: dict[str, Any] | None = None
+        self.stopped: str | None = None
+        self.watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
+        self._asked = Asked()
+
+    def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
+        """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
+        limit, custom = sys.float_info.max, ()  # the largest norm is none: it is only measured
+        if isinstance(clip, GradientTransform):
+            custom = (clip,)  # type: ignore[assignment]
+        elif clip is not None:
+            limit = clip
+        watch = clip_by_global_norm(limit, nonfinite={"error": "raise", "skip": "skip"}[self.nonfinite])
+        links = (*(() if scaling is None else (scaling,)), watch, *custom)
+        return Optimizer(self.optimizer.params, chain(*links))
+
+    # ---- training ----
+
+    def fit(
+        self,
+        train: Any,
+        val: Any = None,
+        epochs: int = 1,
+        *,
+        batch_size: int = 32,
+        max_steps: int | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train until ``epochs`` epochs are done in all, and return the history.
+
+        Args:
+            train, val: a ``Loader``, a dataset, a tuple of arrays ``(x, y)``, or a list of batches. A batch is a tuple of
+                the model's inputs and, last, the target.
+            epochs: after which to end; those of earlier calls, and of the checkpoint, count.
+            batch_size: for data that is in no ``Loader`` yet; training data is then shuffled.
+            max_steps: end after so many steps, if that is sooner.
+            resume: go on from the newest checkpoint, if there is one.
+
+        Raises:
+            NonFiniteError: a loss or gradient that is NaN or infinite (with ``nonfinite="error"``), or too many in a row.
+            Interrupted: after Ctrl-C; the step was finished, and saved if there is a folder for checkpoints. A second
+                Ctrl-C stops at once.
+        """
+        train = as_loader(train, batch_size, shuffle=True, seed=self.seed)
+        val = val if val is None else as_loader(val, batch_size, shuffle=False, seed=self.seed)
+        if resume:
+            self.resume()
+        self.epochs, self.batches = epochs, length(train)
+        try:
+            self._tell("on_fit_start")
+            with finishing_steps(self._asked):
+                while self.epoch < epochs and not self.stopped and (max_steps is None or self.step < max_steps):
+                    self._run_epoch(train, val, max_steps)
+        finally:
+            self._tell("on_fit_end")
+        return self.history
+
+    def _run_epoch(self, train: Any, val: Any, max_steps: int | None) -> None:
+        started, first = time.perf_counter(), self.batch
+        if first == 0:
+            for m in self.watched:
+                m.reset()
+        self.model.train()
+        window: list[tuple[int, float]] = []  # examples and loss of each batch since the last step
+        seen = 0
+        for batch in train.batches(self.epoch, first):
+            window.append(self._backward(batch, window))
+            seen += window[-1][0]
+            self.batch += 1
+            if len(window) == self.accumulate:
+                self._step(window)
+                if max_steps is not None and self.step >= max_steps:
+                    break
+                self._pause()
+        if window:  # the last step of an epoch may have fewer batches
+            self._step(window)
+        if self.batch == 0:
+            raise ValueError("fit: the training data has no batches")
+        seconds = time.perf_counter() - started
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
+        row |= {f"train_{m.name}": m.value() for m in self.watched}
+        if val is not None:
+            row |= {f"val_{name}": value for name, value in self.evaluate(val).items()}
+        rates = [place["lr"] for place in self.rates()]
+        row |= {"lr": float(max(rates))} if rates else {}
+        row |= {"seconds": time.perf_counter() - started, "examples_per_second": seen / max(seconds, 1e-9)}
+        whole = self.batches is None or self.batch == self.batches
+        value = None
+        if whole:
+            self.epoch, self.batch = self.epoch + 1, 0
+            value = self._see_best(row)
+            self._tell("on_epoch_end", row)
+        self.history.rows.append(row)  # of a part of an epoch too, where max_steps ends the run
+        self.log(row)
+        self.save(value, end_of_epoch=whole)
+        self._check_interrupt()
+
+    def _backward(self, batch: Any, window: list) -> tuple[int, float]:
+        """Forward and backward of one batch: adds its part of the step's mean gradient to the parameters' ``.grad``."""
+        if not window:
+            self.optimizer.zero_grad()
+        with self._casting:
+            prediction, target, loss = self.compute(batch)
+        value, n = float(loss), count(target)
+        if not math.isfinite(value):
+            if self.nonfinite == "error" and not self.scaled:
+                raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
+            return n, value  # without backward; _step leaves the whole step out
+        weight = n / (window[0][0] if window else n)
+        with np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext():
+            scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
+        on_host = host(prediction), host(target)
+        for m in self.watched:
+            m.update(*on_host, value)
+        return n, value
+
+    def compute(self, batch: Any) -> tuple[Any, Any, Any]:
+        """A batch's prediction, target and mean loss. Override it for batches, models or losses of another form.
+
+        A batch is a tuple of the model's inputs and, last, the target; without a loss function all of it goes to the model.
+        The length of the target is the number of examples: the batch's weight in means.
+        """
+        parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+        like = self.optimizer.params[0].raw
+        parts = tuple(beside(part, like) for part in parts)
+        if self.loss is None:
+            return None, parts[-1], self.model(*map(tensor, parts))
+        if len(parts) < 2:
+            raise ValueError(
+                "a batch must be a tuple of the model's inputs and, last, the target; or give the Trainer loss=None"
+            )
+        prediction = self.model(*map(tensor, parts[:-1]))
+        return prediction, parts[-1], self.loss(prediction, parts[-1])
+
+    def _step(self, window: list[tuple[int, float]]) -> None:
+        """The step that a window of batches makes; the window is empty afterwards."""
+        counts = [n for n, _ in window]
+        total = sum(counts) / counts[0]
+        self.gradients = [p.grad for p in self.optimizer.params]
+        if not all(math.isfinite(loss) for _, loss in window):
+            self.gradients = [None] * len(self.gradients)
+        elif total != 1.0:
+            self.gradients = [g if g is None else g / total for g in self.gradients]
+        self._tell("on_gradients")
+        try:
+            updates = self.before.transformed(self.gradients)
+        except FloatingPointError:
+            raise NonFiniteError(f"a gradient of {self._where(self.batch)} is not finite; {self._advice()}") from None
+        skipped = all(u is None for u in updates)
+        self.skipped = self.skipped + 1 if skipped else 0
+        if self.skipped >= MOST_SKIPPED:
+            raise NonFiniteError(
+                f"{self.skipped} steps in a row had gradients that are not finite, up to {self._where(self.batch)}; {self._advice()}"
+            )
+        if not skipped:
+            if self.schedule is not None:
+                self.optimizer.lr = self.schedule(self.step)
+            self.optimizer.step(updates)
+        self.step += 1
+        loss = sum(n * loss for n, loss in window) / sum(counts)
+        self.last = {
+            "loss": loss,
+            "grad_norm": float(self.before.state[int(self.scaled)]["norm"]),
+            "skipped": float(skipped),
+        }
+        window.clear()
+        self._tell("on_step_end")
+        if self.log_every is not None and self.step % self.log_every == 0:
+            self.log({f"step_{name}": value for name, value in self.last.items()})
+
+    def _pause(self) -> None:
+        """Between two steps of an epoch: save if it is time, and stop if Ctrl-C was pressed."""
+        if self._asked.to_stop or (self.save_every is not None and self.step % self.save_every == 0):
+            self.save()
+        self._check_interrupt()
+
+    def stop(self, reason: str) -> None:
+        """End training after the present epoch; for callbacks."""
+        self.stopped = self.stopped or reason
+
+    # ---- evaluation ----
+
+    def evaluate(self, data: Any, *, batch_size: int = 256) -> dict[str, float]:
+        """The mean loss and the metrics over data, in evaluation mode and without recording; the mode is restored."""
+        measured = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]
+        for m in measured:
+            m.reset()
+        with self.model.evaluating(), no_grad(), self._casting:
+            for batch in as_loader(data, batch_size, shuffle=False, seed=self.seed).batches():
+                prediction, target, loss = self.compute(batch)
+                on_host = host(prediction), host(target)
+                for m in measured:
+                    m.update(*on_host, float(loss))
+        return {m.name: m.value() for m in measured}
+
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+        """The model's output on ``x`` (a tuple: on several inputs), by batches; see ``Module.infer``."""
+        inputs = x if isinstance(x, tuple) else (x,)
+        like = self.optimizer.params[0].raw
+        return self.model.infer(*(beside(part, like) for part in inputs), batch_size=batch_size)
+
+    # ---- what is logged and saved ----
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Give a row of figures to the loggers; it gets the epoch and the step."""
+        row = {"epoch": self.epoch + bool(self.batch), "step": self.step} | row
+        self._tell("on_log", row)
+        self.logged += 1
+
+    def rates(self) -> list[dict[str, Any]]:
+        """The places in the optimizer's state that hold a learning rate, under ``"lr"``; empty if there is none."""
+        try:
+            return self.optimizer.rates()
+        except AttributeError:  # a chain without a learning rate
+            return []
+
+    def named_gradients(self) -> Iterator[tuple[str, DiffTensor, Any]]:
+        """Name, parameter and this step's gradient of every parameter that has one."""
+        names, scale = {id(p): name for name, p in self.model.named_parameters()}, loss_scale(self.before.state)
+        for p, g in zip(self.optimizer.params, self.gradients, strict=True):
+            if g is not None:
+                yield names.get(id(p), ""), p, g if scale == 1.0 else g * (1.0 / scale)
+
+    def _see_best(self, row: dict[str, Any]) -> float:
+        name = self.monitor or ("val_loss" if "val_loss" in row else "train_loss")
+        value = monitored(row, name, "Trainer(monitor=...)")
+        sign = 1.0 if self.mode == "min" else -1.0
+        if self.best is None or sign * value < sign * self.best["value"]:
+            self.best = {"name": name, "value": value, "epoch": self.epoch, "step": self.step}
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on: nested dicts of arrays on the host and JSON values."""
+        return state_of(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state of ``state_dict`` of an equal trainer.
+
+        Raises:
+            ValueError, KeyError: it is of another model, optimizer, or set of metrics or callbacks; nothing is changed then.
+        """
+        put_state(self, state)
+
+    def save(self, metric: float | None = None, *, end_of_epoch: bool = False) -> None:
+        """Save to the folder of checkpoints, if there is one."""
+        if self.checkpoints is not None:
+            self.checkpoints.save(
+                self.state_dict(), step=self.step, epoch=self.epoch, metric=metric, end_of_epoch=end_of_epoch
+            )
+
+    def resume(self) -> bool:
+        """Go on from the newest whole checkpoint of the folder; whether there was one."""
+        if self.checkpoints is None:
+            raise ValueError("resume: the Trainer has no folder; give it checkpoints=...")
+        found = self.checkpoints.latest()
+        if found is not None:
+            self.load_state_dict(found[1])
+        return found is not None
+
+    def _tell(self, moment: str, *values: Any) -> None:
+        for c in self.callbacks:
+            getattr(c, moment)(self, *values)
+
+    # ---- messages and interruption ----
+
+    def _where(self, batch: int) -> str:
+        return f"batch {batch} of epoch {self.epoch + 1} (step {self.step + 1})"
+
+    def _advice(self) -> str:
+        rates = sorted({place["lr"] for place in self.rates()})
+        now = f" (now {', '.join(f'{r:g}' for r in rates)})" if rates else ""
+        return (
+            f"try a lower learning rate{now}, clip=1.0, or look for NaN in the data; AutogradContext(anomaly=True) around "
+            'fit names the operation; nonfinite="skip" leaves such steps out'
+        )
+
+    def _check_interrupt(self) -> None:
+        if self._asked.to_stop:
+            where = f"interrupted after step {self.step}, in epoch {self.epoch + bool(self.batch)}"
+            if self.checkpoints is None:
+                raise Interrupted(f"{where}; nothing was saved: give the Trainer checkpoints=...")
+            raise Interrupted(f"{where}; saved to {self.checkpoints.folder}: fit(..., resume=True) goes on from there")
