@@ -227,7 +227,9 @@ def compare(
 
 def main(argv: list[str] | None = None) -> None:
     p = common.parser(__doc__, libraries="ours,torch")
-    p.add_argument("--epochs", type=int, help="epochs of the comparison of curves (default: 8, with --quick 2, of 640 digits)")
+    p.add_argument(
+        "--epochs", type=int, help="epochs of the comparison of curves (default: 8, with --quick 2, of 640 digits)"
+    )
     p.add_argument("--rounds", type=int, help="rounds of timed epochs (default: 9, with --quick 2)")
     options = p.parse_args(argv)
     if options.worker:
@@ -248,7 +250,12 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(lines), flush=True)
         for model in MODELS:
             found = compare(
-                running, model, 640 if options.quick else None, epochs, rounds, start + (20 if options.quick else budget)
+                running,
+                model,
+                640 if options.quick else None,
+                epochs,
+                rounds,
+                start + (20 if options.quick else budget),
             )
             budget += 60
             curves[model] = found.pop("curves")
