@@ -236,6 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         here = Trainings(options.worker)
         workers.serve(options.worker, lambda *_: None, make=here.make, epoch=here.epoch, accuracy=here.accuracy, memory=here.memory)  # type: ignore[arg-type, return-value]  # fmt: skip
         return
+    options.command = " ".join(["python benchmarks/mnist_vs_torch.py", *(sys.argv[1:] if argv is None else argv)])
     start = time.monotonic()
     epochs, rounds = options.epochs or (2 if options.quick else 8), options.rounds or (2 if options.quick else 9)
     memory: dict[str, dict[str, float]] = {}

@@ -154,6 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.worker:
         workers.serve(options.worker, build, kept=kept, learn=learn)
         return
+    options.command = " ".join(["python benchmarks/precision.py", *(sys.argv[1:] if argv is None else argv)])
     start = time.monotonic()
     cases = [f"{w}, {policy}" for w in WORKLOADS for policy in POLICIES]
     seeds, epochs = options.seeds or (2 if options.quick else 8), 2 if options.quick else 10
