@@ -227,13 +227,16 @@ def compare(
 
 def main(argv: list[str] | None = None) -> None:
     p = common.parser(__doc__, libraries="ours,torch")
-    p.add_argument("--epochs", type=int, help="epochs of the comparison of curves (default: 8, with --quick 2, of 640 digits)")
+    p.add_argument(
+        "--epochs", type=int, help="epochs of the comparison of curves (default: 8, with --quick 2, of 640 digits)"
+    )
     p.add_argument("--rounds", type=int, help="rounds of timed epochs (default: 9, with --quick 2)")
     options = p.parse_args(argv)
     if options.worker:
         here = Trainings(options.worker)
         workers.serve(options.worker, lambda *_: None, make=here.make, epoch=here.epoch, accuracy=here.accuracy, memory=here.memory)  # type: ignore[arg-type, return-value]  # fmt: skip
         return
+    options.command = " ".join(["python benchmarks/mnist_vs_torch.py", *(sys.argv[1:] if argv is None else argv)])
     start = time.monotonic()
     epochs, rounds = options.epochs or (2 if options.quick else 8), options.rounds or (2 if options.quick else 9)
     memory: dict[str, dict[str, float]] = {}
@@ -248,7 +251,12 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(lines), flush=True)
         for model in MODELS:
             found = compare(
-                running, model, 640 if options.quick else None, epochs, rounds, start + (20 if options.quick else budget)
+                running,
+                model,
+                640 if options.quick else None,
+                epochs,
+                rounds,
+                start + (20 if options.quick else budget),
             )
             budget += 60
             curves[model] = found.pop("curves")

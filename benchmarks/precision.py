@@ -14,6 +14,7 @@ precision costs here is rounding, and what it gains is memory. PyTorch's bfloat1
 Run it as ``env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python benchmarks/precision.py``. The last line is JSON.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -153,16 +154,22 @@ def main(argv: list[str] | None = None) -> None:
     if options.worker:
         workers.serve(options.worker, build, kept=kept, learn=learn)
         return
+    options.command = " ".join(["python benchmarks/precision.py", *(sys.argv[1:] if argv is None else argv)])
     start = time.monotonic()
     cases = [f"{w}, {policy}" for w in WORKLOADS for policy in POLICIES]
+    seeds, epochs = options.seeds or (2 if options.quick else 8), 2 if options.quick else 10
+    alone = argparse.Namespace(
+        **{**vars(options), "threads": 1, "libraries": "ours"}
+    )  # small models are slower with two
+    with workers.start(alone, __file__) as (running, _):
+        learned = accuracies(running["ours"], seeds, epochs)
     with workers.start(options, __file__) as (running, left_out):
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
-        learned = accuracies(running["ours"], options.seeds or (2 if options.quick else 8), 2 if options.quick else 10)
         bytes_kept = {case: running["ours"].ask("kept", workload=case.split(", ")[0], policy=case.split(", ")[1]) for case in cases}  # fmt: skip
         values, more = workers.prepare(running, cases, 0.02, 2)
         rounds = options.rounds or (2 if options.quick else 9)
-        seconds = workers.interleave(running, values, rounds, start + (25 if options.quick else 200), pause=0.03)
+        seconds = workers.interleave(running, values, rounds, start + (25 if options.quick else 150), pause=0.03)
     times = common.medians(seconds, 1e3)
     header = ["task", *POLICIES, "fp16 - fp32", "± standard error", "bf16 - fp32", "± standard error"]
     keys = [*POLICIES, "fp16 - fp32", "fp16 standard error", "bf16 - fp32", "bf16 standard error"]
@@ -172,7 +179,9 @@ def main(argv: list[str] | None = None) -> None:
         workload = case.split(", ")[0]
         base = f"{workload}, fp32"
         by_fp32 = {
-            library: statistics.median(a / b for a, b in zip(seconds[case][library], seconds[base][library], strict=True))
+            library: statistics.median(
+                a / b for a, b in zip(seconds[case][library], seconds[base][library], strict=True)
+            )
             for library in seconds[case]
         }
         rows.append([
@@ -183,7 +192,16 @@ def main(argv: list[str] | None = None) -> None:
         figures[case] = {
             "bytes": bytes_kept[case], "milliseconds": times[case], "time_by_fp32": by_fp32,
         }  # fmt: skip
-    header = ["step", "MB kept", "MB of activations", "by fp32's", "ms, ours", "by fp32's", "ms, PyTorch", "by its fp32's"]
+    header = [
+        "step",
+        "MB kept",
+        "MB of activations",
+        "by fp32's",
+        "ms, ours",
+        "by fp32's",
+        "ms, PyTorch",
+        "by its fp32's",
+    ]
     body += ["", "Kept for the backward pass, and milliseconds for a training step (medians; ratios within rounds):", "", *common.table(header, rows), ""]  # fmt: skip
     body += [f"Left out: {what} ({reason})." for what, reason in more.items()]
     print("\n".join(body))
