@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,16 @@ def _decoded(content: Mapping[str, Any], part: str, tensors: Mapping[str, Any], 
         found = decode(content[part], tensors, path)
     except CheckpointError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise DamagedCheckpoint(f"{path}: its {part} makes no sense ({type(error).__name__}: {_line(error)})") from None
     if not isinstance(found, dict):
         raise DamagedCheckpoint(f"{path}: its {part} is a {type(found).__name__}, not names and values")

@@ -103,21 +103,30 @@ def encode_array(value: Any, where: tuple, arrays: dict[str, np.ndarray], path: 
     return note
 
 
-def decode(value: Any, tensors: Mapping[str, Mapping[str, Any]], path: Path) -> Any:
-    if isinstance(value, list):
-        return [decode(v, tensors, path) for v in value]
-    if not isinstance(value, dict):
+def decode(value: Any, tensors: Mapping[str, Mapping[str, Any]], path: Path, depth: int = 0) -> Any:
+    """What ``encode`` was given.
+
+    Raises:
+        KeyError, TypeError, ValueError, struct.error: ``encode`` makes no such JSON.
+        CheckpointError: a library is missing.
+    """
+    if not isinstance(value, dict | list):
         return value
+    if depth > DEPTH:
+        raise ValueError(f"nested more than {DEPTH} levels deep")
+    inside = lambda inner: decode(inner, tensors, path, depth + 1)
+    if isinstance(value, list):
+        return [inside(v) for v in value]
     tag = next(iter(value), "")
     if not tag.startswith("$"):
-        return {key: decode(v, tensors, path) for key, v in value.items()}
+        return {key: inside(v) for key, v in value.items()}
     content = value[tag]
     if tag == "$array":
         return decode_array(value, tensors[content], path)
     if tag == "$tuple":
-        return tuple(decode(v, tensors, path) for v in content)
+        return tuple(inside(v) for v in content)
     if tag == "$dict":
-        return {decode(key, {}, path): decode(v, tensors, path) for key, v in content}
+        return {decode(key, {}, path): inside(v) for key, v in content}
     if tag == "$int":
         return int(content, 16)
     if tag == "$float":

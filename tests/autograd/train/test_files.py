@@ -210,6 +210,15 @@ def test_what_cannot_be_saved_is_named_and_nothing_is_written(path, state, messa
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_the_deepest_state_that_is_saved_is_read(path):
+    state = 1
+    for _ in range(50):
+        state = {3: (state,)}
+    assert returns(path, state)
+    with pytest.raises(CheckpointError, match="nested more than 100"):
+        save_state(path, {"deeper": state})
+
+
 def test_only_checkpoint_names_are_written(tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
@@ -307,7 +316,7 @@ def test_a_header_that_lies_is_refused(path):
 
 @pytest.mark.parametrize(
     "structure",
-    ['{"a":{"$array":"gone"}}', '{"a":{"$spell":1}}', "[" * 90_000 + "]" * 90_000, "[1]", "{", '{"$dict":[[[1],2]]}', '{"a":{"$float":"zz"}}',
+    ['{"a":{"$array":"gone"}}', '{"a":{"$spell":1}}', "[" * 90_000 + "]" * 90_000, '{"a":' * 150 + "1" + "}" * 150, '{"a":{"$float":"00"}}', "[1]", "{", '{"$dict":[[[1],2]]}', '{"a":{"$float":"zz"}}',
      '{"a":{"$array":"w","dtype":"O","shape":[1]}}', '{"a":{"$array":"w","dtype":"V1","shape":[99]}}', '{"a":{"$int":1}}', "7" * 5000],
 )  # fmt: skip
 def test_a_structure_without_sense_is_refused_though_its_checksum_fits(path, structure):
