@@ -82,7 +82,7 @@ class Progress:
             failed = f" ({self.failed} diverged or failed)" if self.failed else ""
             self.bar.update(self._task, completed=done, description=f"{where:<44}{failed}")
             return
-        phase, index = phase_of(spec["index"])
+        phase, (_, index) = self.comparison.phases[trial.record["key"]], phase_of(spec["index"])
         if trial.status == "error":
             result = f"error: {trial.record['error']}"
         else:

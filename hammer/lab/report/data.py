@@ -9,7 +9,6 @@ import numpy as np
 
 from ..analysis import Estimate, Summary
 from ..comparison import Comparison
-from ..seeds import phase_of
 from ..store import npz
 
 
@@ -36,13 +35,12 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
         record, spec = trial.record, trial.record["spec"]
         target = summary.targets[spec["problem"]]
         steps, seconds = trial.to_target(target[0] if target else None)
-        phase, _ = phase_of(spec["index"])
         hyper = ";".join(f"{name}={value!r}" for name, value in spec["hyper"].items())
         row = [
             key,
             spec["problem"],
             spec["optimizer"],
-            phase,
+            comparison.phases[key],
             spec["index"],
             hyper,
             trial.status,

@@ -212,7 +212,7 @@ def _failures(summary: Summary) -> str:
             if trial.status == "diverged"
             else trial.record["error"]
         )
-        phase = _phase(trial.record)
+        phase = f"{summary.phases[trial.record['key']]}, seed {phase_of(spec['index'])[1]}"
         cells = (
             problems.get(spec["problem"]).title,
             optimizers.get(spec["optimizer"]).title,
@@ -229,11 +229,6 @@ def _failures(summary: Summary) -> str:
     if len(rows) > 12:
         listed = f"<details><summary>All {len(rows)} of them</summary>{listed}</details>"
     return f"<section><h2>Failed trials</h2><p>{intro}</p>{listed}</section>"
-
-
-def _phase(record: dict[str, Any]) -> str:
-    phase, index = phase_of(record["spec"]["index"])
-    return f"{phase}, seed {index}"
 
 
 def _rules(summary: Summary) -> str:

@@ -10,6 +10,7 @@ from .budget import best_of
 from .paired import friedman, holm, improvement, signed_rank
 from .profiles import TAU_MAX, profile, profile_score, ratios
 from .robust import (
+    Estimate,
     bootstrap,
     expanded,
     interval,
@@ -28,6 +29,7 @@ from .verdicts import POWER, Verdict, judge, needed
 __all__ = [
     "POWER",
     "TAU_MAX",
+    "Estimate",
     "Verdict",
     "best_of",
     "bootstrap",

@@ -7,8 +7,23 @@ intervals say how sure the result is on these workloads, not on others.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def above_zero(self) -> bool:
+        return self.low > 0.0
+
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
