@@ -108,7 +108,8 @@ def summarise(comparison: Comparison) -> Summary:
         pairings = evidence.pairings(config, ranked, steps, rng)
         ranking = _ranking(config, ranked, steps, cells, pairings, rng)
         profiles = evidence.profiles(config, steps, rng)
-        friedman = stats.friedman(np.median(steps, axis=1)) if len(config.optimizers) > 1 else None
+        if len(config.optimizers) > 1:
+            friedman = stats.friedman(np.median(steps, axis=1), config.resamples, rng)
         controls = evidence.controls(comparison, ranked, steps, values, rng)
         tuned = {o: [[setting.steps for setting in cells[w, o].tuning] for w in ranked] for o in config.optimizers}
         budget = evidence.budget(tuned, stats.units(steps))

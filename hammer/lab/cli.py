@@ -12,7 +12,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a fault
+  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, `hammer reproduce` other
+       bits, or `hammer doctor` a fault
   2    bad input or a missing library: one line says what, and nothing was run
   130  interrupted: finished trials are kept, a partial report is written, and the same command goes on from there
 """
@@ -22,6 +23,14 @@ _CHECK_EXAMPLES = f"""examples:
   hammer check autograd
   hammer check autograd --rows exp,matmul --examples 200
   hammer check mymodule:loss --shape w=n --shape x=k,n --domain x=positive
+
+{_EXIT_CODES}"""
+
+
+_REPRODUCE_EXAMPLES = f"""examples:
+  hammer reproduce quick
+  hammer reproduce reports/quick@3f2a --jobs 1
+  hammer reproduce quick.zip --trials 20
 
 {_EXIT_CODES}"""
 
@@ -110,6 +119,26 @@ def _parser() -> argparse.ArgumentParser:
     function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
     function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
 
+    reproduce = commands.add_parser(
+        "reproduce", help="run trials of a finished comparison again and compare bits", epilog=_REPRODUCE_EXAMPLES, formatter_class=form,
+        description="Run stored trials again and say whether every step has the same bits, or where the first one differs.",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "run", metavar="RUN[@TRIAL]", help="a report (its name or folder), an archive of `hammer export`, or a store; @ and the first digits of a trial's key",
+    )  # fmt: skip
+    reproduce.add_argument("--trials", type=int, metavar="K", help="how many trials are drawn (default: 3)")
+    reproduce.add_argument("--seed", type=int, metavar="N", help="of the draw (default: another one each time)")
+    reproduce.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: the usable cores)")
+
+    export = commands.add_parser(
+        "export", help="write a report and its trials as one archive that another machine can reproduce"
+    )
+    export.add_argument("run", metavar="RUN", help="a report: its name or folder")
+    export.add_argument("--out", type=Path, metavar="FILE", help="the archive (default: the report's name and .zip)")
+    export.add_argument(
+        "--store", type=Path, default=Path("runs"), metavar="DIR", help="where the trials' records are (default: runs)"
+    )
+
     listing = commands.add_parser("list", help="list the workloads or optimizers there are")
     listing.add_argument("what", choices=["workloads", "optimizers"])
     commands.add_parser(
@@ -132,6 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .checks.command import check
 
             return check(arguments)
+        if arguments.command == "reproduce":
+            from .reproduce import reproduce
+
+            return reproduce(arguments)
+        if arguments.command == "export":
+            from .export import export
+
+            return export(arguments)
         if arguments.command == "list":
             from .commands import listing
 

@@ -16,8 +16,9 @@ from rich.table import Table
 from . import optimizers, problems
 from .analysis import Summary
 from .comparison import Comparison
+from .evidence import controls_sentence
 from .protocol import Trial
-from .report import markdown, text
+from .report import tables, text
 from .seeds import phase_of
 
 
@@ -104,7 +105,7 @@ def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[
     """Print the ranking, the verdict and where the report is."""
     out = console()
     if summary.ranking:
-        head, rows = markdown.ranking_rows(summary)
+        head, rows = tables.ranking(summary)
         columns = range(len(head)) if out.width >= 105 else (0, 1, 4, 5)  # the report has the others
         table = Table(title=f"{summary.config.name}: speed to the targets", title_justify="left", box=box.SIMPLE_HEAD)
         for i in columns:
@@ -115,6 +116,7 @@ def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[
     for line in complaints:
         out.print(f"store: {line}", markup=False, soft_wrap=True)
     out.print(summary.verdict, markup=False)
+    out.print(controls_sentence(summary.config, summary.controls), markup=False)
     out.print(
         f"{summary.done} of {summary.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True
     )

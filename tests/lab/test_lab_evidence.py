@@ -92,20 +92,25 @@ def test_holm_against_statsmodels() -> None:
         assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], rel=1e-12)
 
 
-def test_friedman_against_scipy_and_by_hand() -> None:
+def test_friedman_against_scipy_enumeration_and_by_hand() -> None:
     rng = np.random.default_rng(4)
-    for n, k in ((6, 3), (13, 4), (20, 5)):
+    for n, k in ((6, 3), (13, 4), (40, 5)):
         values = rng.integers(0, 8, size=(n, k)).astype(float)
-        statistic, p = stats.friedman(values)
-        assert statistic == pytest.approx(scipy.stats.friedmanchisquare(*values.T).statistic, rel=1e-12)
-        f = (n - 1) * statistic / (n * (k - 1) - statistic)
-        assert p == pytest.approx(scipy.stats.f.sf(f, k - 1, (n - 1) * (k - 1)), rel=1e-12)
-    # Rank sums 5, 8, 11: 12/(4*3*4) * (25 + 64 + 121) - 3*4*4 = 4.5; F = 3 * 4.5 / (8 - 4.5), whose tail has a closed form.
-    statistic, p = stats.friedman(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, INF, 2.0], [2.0, 1.0, 3.0]]))
-    assert statistic == pytest.approx(4.5) and p == pytest.approx((1 + 2 * (13.5 / 3.5) / 6) ** -3)
-    assert stats.friedman(np.ones((5, 3))) == (0.0, 1.0)
-    assert stats.friedman(np.array([[1.0, 2.0, 3.0]])) == (0.0, 1.0)
-    assert stats.friedman(np.array([[1.0, 2.0, INF]] * 5)) == (10.0, 0.0)
+        statistic, p = stats.friedman(values, 20_000, rng)
+        oracle = scipy.stats.friedmanchisquare(*values.T)
+        assert statistic == pytest.approx(oracle.statistic, rel=1e-12)
+        if n == 40:  # where the chi-square distribution holds
+            assert p == pytest.approx(oracle.pvalue, abs=0.02)
+    # Rank sums 5, 8, 11: 12/(4*3*4) * (25 + 64 + 121) - 3*4*4 = 4.5.
+    table = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, INF, 2.0], [2.0, 1.0, 3.0]])
+    statistic, p = stats.friedman(table, 40_000, rng)
+    orders = list(itertools.permutations((1, 2, 3)))
+    sums = np.array([np.sum(rows, axis=0) for rows in itertools.product(orders, repeat=4)])
+    assert statistic == pytest.approx(4.5)
+    assert p == pytest.approx(np.mean(3 / 12 * (sums**2).sum(axis=1) - 48 >= 4.5 - 1e-9), abs=0.01)
+    assert stats.friedman(np.ones((5, 3)), 100, rng) == (0.0, 1.0)
+    # Two optimizers in the same order on two workloads: half of the four tables agree as well.
+    assert stats.friedman(np.array([[1.0, INF]] * 2), 20_000, rng) == (2.0, pytest.approx(0.5, abs=0.02))
 
 
 def test_best_of_k_is_the_mean_over_all_subsets() -> None:

@@ -59,28 +59,30 @@ def holm(p: np.ndarray) -> np.ndarray:
     return result
 
 
-def friedman(values: np.ndarray) -> tuple[float, float]:
-    """Whether any optimizer differs from the others across workloads: Friedman's chi-square, and a p-value.
+def friedman(values: np.ndarray, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Whether any optimizer differs from the others across workloads: Friedman's chi-square, and a permutation p-value.
 
-    The p-value is that of Iman and Davenport's F, which keeps its level with few workloads (Demšar, "Statistical comparisons
-    of classifiers over multiple data sets", JMLR 7 (2006), 1). Equals share their mean rank, and the statistic is corrected
-    for them.
+    Equals share their mean rank, and the statistic is corrected for them. With a handful of workloads its distribution is far
+    from chi-square, and Iman and Davenport's F calls full agreement of two workloads certain; so the order of the optimizers
+    is drawn anew within each workload, and the p-value is the share of draws with a statistic as large, the table itself
+    counted among them. Friedman, JASA 32 (1937), 675; Demšar, JMLR 7 (2006), 1.
 
     Args:
         values: (workloads, optimizers), lower is better; infinite values rank last.
+        resamples: how many times the orders are drawn.
+        rng: the stream that draws them.
 
     Returns:
-        The statistic and the p-value; (0, 1) where all optimizers are equal or there is only one workload.
+        The statistic and the p-value; (0, 1) where all optimizers are equal.
     """
-    from scipy.stats import f, rankdata
+    from scipy.stats import rankdata
 
     n, k = values.shape
-    ranks = rankdata(values, axis=1)
-    spread = float(((ranks - (k + 1) / 2.0) ** 2).sum())  # n k (k² - 1) / 12 less what ties take away
-    if spread == 0.0 or n < 2:
+    ranks = rankdata(values, axis=1) - (k + 1) / 2.0
+    spread = float((ranks**2).sum())  # n k (k² - 1) / 12 less what ties take away
+    if spread == 0.0:
         return 0.0, 1.0
-    statistic = n * n * (k - 1) * float(((ranks.mean(axis=0) - (k + 1) / 2.0) ** 2).sum()) / spread
-    rest = n * (k - 1) - statistic
-    if rest <= 1e-12:  # every workload has the same order
-        return statistic, 0.0
-    return statistic, float(f.sf((n - 1) * statistic / rest, k - 1, (n - 1) * (k - 1)))
+    drawn = rng.permuted(np.broadcast_to(ranks, (resamples, n, k)), axis=2).sum(axis=1)
+    sums = (ranks.sum(axis=0) ** 2).sum()
+    reached = int(((drawn**2).sum(axis=1) >= sums * (1.0 - 1e-12)).sum())
+    return float((k - 1) * sums / spread), (1 + reached) / (1 + resamples)
