@@ -76,7 +76,7 @@ def ulps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns:
         The distances as float64, exact up to 2^53.
     """
-    whole = {4: np.int32, 8: np.int64, 2: np.int16}[a.dtype.itemsize]
+    whole = np.dtype(f"i{a.dtype.itemsize}")
 
     def place(x: np.ndarray) -> np.ndarray:
         bits = np.ascontiguousarray(x).view(whole).reshape(x.shape)
@@ -86,7 +86,7 @@ def ulps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     x, y = place(a), place(b)
     high, low = np.maximum(x, y), np.minimum(x, y)
     # A difference of two int64 can need 64 bits: it is taken without a sign, where it cannot overflow.
-    unsigned = np.dtype(whole).str.replace("i", "u")
+    unsigned = np.dtype(f"u{a.dtype.itemsize}")
     distance = (high.astype(unsigned) - low.astype(unsigned)).astype(np.float64)
     nans = np.isnan(a).astype(int) + np.isnan(b)
     return np.where(nans == 2, 0.0, np.where(nans == 1, np.inf, distance))

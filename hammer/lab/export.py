@@ -45,7 +45,7 @@ def export(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
     for line in store.complaints:
-        print(f"skipped: {line.replace(', the trial is run again', '')}")
+        print(f"skipped: {line}")
     if made_with is not None and "source.diff" not in files:
         print("the source has changed since the run: the patch that it was made with is not in the archive")
     print(

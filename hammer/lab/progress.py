@@ -114,7 +114,7 @@ def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[
             table.add_row(*(row[i] for i in columns))
         out.print(table)
     for line in complaints:
-        out.print(f"store: {line}", markup=False, soft_wrap=True)
+        out.print(f"store: {line}; what was lost is run again", markup=False, soft_wrap=True)
     out.print(summary.verdict, markup=False)
     out.print(controls_sentence(summary.config, summary.controls), markup=False)
     out.print(

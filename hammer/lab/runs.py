@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,7 @@ def _archive(path: Path) -> Callable[[str], bytes]:
         raise UsageError(f"{path}: not an archive of `hammer export` (it has no {MANIFEST})") from None
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError, TypeError) as error:
         raise UsageError(f"{path}: damaged, or not an archive of `hammer export` ({error})") from None
-    except zipfile.zlib.error as error:  # a member whose compressed bytes are damaged
+    except zlib.error as error:  # a member whose compressed bytes are damaged
         raise UsageError(f"{path}: damaged ({error})") from None
 
     def read(file: str) -> bytes:
@@ -114,7 +115,7 @@ def _report(path: Path, read: Callable[[str], bytes]) -> Run:
             curves = dict(file)
         with np.load(io.BytesIO(read("canary.npz")), allow_pickle=False) as file:
             results = dict(file)
-        places = {}
+        places: dict[str, tuple[str, int]] = {}
         for name in curves:
             if name.endswith(".key"):
                 places |= {key: (name.removesuffix(".key"), i) for i, key in enumerate(curves[name].tolist())}
@@ -188,4 +189,4 @@ def _store(folder: Path) -> Run:
             arrays,
         )
 
-    return Run(folder, store.keys(), load, store.canary, store.complaints)
+    return Run(folder, store.all_keys(), load, store.canary, store.complaints)

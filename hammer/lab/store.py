@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,15 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            return self._damaged(path, error)
+            self._damaged(path, error)
+            return None
         try:
             record = json.loads(text)
             if record["key"] != key or record["record_sha256"] != _seal(record):
                 raise ValueError("its checksum does not fit")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            return self._damaged(path, error)
+            self._damaged(path, error)
+            return None
         path = path.with_suffix(".npz")
         try:
             data = path.read_bytes()
@@ -89,9 +92,10 @@ class Store:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 return record, dict(file)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            return self._damaged(path, error)
+            self._damaged(path, error)
+            return None
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """The keys of the trials that are there, damaged or not."""
         return sorted(path.stem for path in self.folder.glob("[0-9a-f]*.json"))
 
@@ -109,11 +113,12 @@ class Store:
                 return dict(file)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            return self._damaged(path, error)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            self._damaged(path, error)
+            return None
 
     def _damaged(self, path: Path, error: Exception) -> None:
-        self.complaints.append(f"{path}: damaged, the trial is run again ({error or type(error).__name__})")
+        self.complaints.append(f"{path}: damaged ({str(error) or type(error).__name__})")
 
 
 def _seal(record: dict[str, Any]) -> str:

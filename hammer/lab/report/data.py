@@ -89,7 +89,7 @@ def results_json(summary: Summary) -> str:
         "targets": {w: None if t is None else {"loss": t[0], "set_by": t[1]} for w, t in summary.targets.items()},
         "controls": [{"kind": c.kind, "optimizer": c.optimizer, "passed": c.passed, "difference": _estimate(c.difference)} for c in summary.controls],
         "ranking": [
-            {"optimizer": r.optimizer, "speed": _estimate(r.speed), "rank": _estimate(r.rank), "behind": _estimate(r.lead and r.lead.difference), "profile": _estimate(tables.profile_score(summary, r.optimizer)), "hits": r.hits, "runs": r.runs, "failed": r.failed}
+            {"optimizer": r.optimizer, "speed": _estimate(r.speed), "rank": _estimate(r.rank), "behind": _estimate(None if r.lead is None else r.lead.difference), "profile": _estimate(tables.profile_score(summary, r.optimizer)), "hits": r.hits, "runs": r.runs, "failed": r.failed}
             for r in summary.ranking
         ],
         "pairs": [

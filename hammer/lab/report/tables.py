@@ -34,7 +34,9 @@ def ranking(summary: Summary) -> Table:
 
 def profile_score(summary: Summary, optimizer: str) -> Estimate | None:
     """AlgoPerf's score of an optimizer."""
-    return summary.profiles and summary.profiles.scores[summary.config.optimizers.index(optimizer)]
+    if summary.profiles is None:
+        return None
+    return summary.profiles.scores[summary.config.optimizers.index(optimizer)]
 
 
 def pairs(summary: Summary) -> Table:
@@ -186,7 +188,7 @@ def ranking_csv(summary: Summary) -> str:
             *_numbers(row.speed),
             *_numbers(row.rank),
             *_numbers(profile_score(summary, row.optimizer)),
-            *_numbers(row.lead and row.lead.difference),
+            *_numbers(None if row.lead is None else row.lead.difference),
             row.hits,
             row.runs,
             row.failed,
