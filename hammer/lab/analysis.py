@@ -5,26 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import optimizers, problems, protocol, stats
+from . import evidence, optimizers, problems, protocol, stats
 from .comparison import Comparison
 from .config import Config
+from .evidence import FEWEST_SEEDS, Control, Pairing, Profiles
 from .protocol import Pair, Trial
-
-FEWEST_SEEDS = 5
-"""With fewer seeds than this no verdict is given: a bootstrap of so few values says next to nothing."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def above_zero(self) -> bool:
-        return self.low > 0.0
+from .stats import Estimate
 
 
 @dataclass(frozen=True)
@@ -66,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the ranking. ``lead`` is the leader's speed score minus this one's; None for the leader."""
+    """One line of the ranking. ``lead`` is the leader's case against this optimizer; None for the leader."""
 
     optimizer: str
     speed: Estimate
@@ -74,20 +60,7 @@ class Row:
     hits: int
     runs: int
     failed: int
-    lead: Estimate | None
-
-
-@dataclass(frozen=True)
-class Control:
-    """The A/A control: an optimizer against itself on other seeds."""
-
-    optimizer: str
-    difference: Estimate
-
-    @property
-    def passed(self) -> bool:
-        """Whether no difference was found, which is the truth."""
-        return self.difference.low <= 0.0 <= self.difference.high
+    lead: Pairing | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +75,12 @@ class Summary:
     cells: dict[Pair, Cell]
     ranked_workloads: tuple[str, ...]
     ranking: list[Row]
-    control: Control | None
+    pairings: list[Pairing]
+    profiles: Profiles | None
+    budget: dict[str, np.ndarray]
+    friedman: tuple[float, float] | None
+    controls: list[Control]
+    phases: dict[str, str]
     failures: list[Trial]
     verdict: str
     trial_seconds: float
@@ -119,14 +97,22 @@ def summarise(comparison: Comparison) -> Summary:
     ranked = tuple(w for w in config.workloads if all(cells[w, o].runs == config.seeds for o in config.optimizers))
 
     ranking: list[Row] = []
-    control = None
+    pairings: list[Pairing] = []
+    controls: list[Control] = []
+    profiles, budget, friedman = None, {}, None
     if ranked:
         steps = np.array(
             [[[t.to_target(values[w])[0] for t in scoring[w, o]] for o in config.optimizers] for w in ranked]
         )
         steps = steps.transpose(0, 2, 1)  # workloads, seeds, optimizers
-        ranking = _ranking(config, ranked, steps, cells, rng)
-        control = _control(comparison, ranked, steps, values, rng)
+        pairings = evidence.pairings(config, ranked, steps, rng)
+        ranking = _ranking(config, ranked, steps, cells, pairings, rng)
+        profiles = evidence.profiles(config, steps, rng)
+        if len(config.optimizers) > 1:
+            friedman = stats.friedman(np.median(steps, axis=1), config.resamples, rng)
+        controls = evidence.controls(comparison, ranked, steps, values, rng)
+        tuned = {o: [[setting.steps for setting in cells[w, o].tuning] for w in ranked] for o in config.optimizers}
+        budget = evidence.budget(tuned, stats.units(steps))
     trials = [trial for _, trial in comparison.ordered()]
     return Summary(
         config=config,
@@ -137,9 +123,14 @@ def summarise(comparison: Comparison) -> Summary:
         cells=cells,
         ranked_workloads=ranked,
         ranking=ranking,
-        control=control,
+        pairings=pairings,
+        profiles=profiles,
+        budget=budget,
+        friedman=friedman,
+        controls=controls,
+        phases=comparison.phases,
         failures=[t for t in trials if t.status != "finished"],
-        verdict=_verdict(config, ranking, control, len(trials), comparison.total),
+        verdict=_verdict(config, ranking, controls, len(trials), comparison.total),
         trial_seconds=sum(t.record.get("wall_seconds", 0.0) for t in trials),
     )
 
@@ -197,23 +188,19 @@ def _cell(
 
 
 def _ranking(
-    config: Config, ranked: tuple[str, ...], steps: np.ndarray, cells: dict[Pair, Cell], rng: np.random.Generator
+    config: Config,
+    ranked: tuple[str, ...],
+    steps: np.ndarray,
+    cells: dict[Pair, Cell],
+    pairings: list[Pairing],
+    rng: np.random.Generator,
 ) -> list[Row]:
-    values = stats.speeds(steps, stats.units(steps))
-    places = stats.ranks(steps)
-    speed, rank = stats.overall_iqm(values), stats.overall_mean(places)
-    speeds = stats.bootstrap(values, stats.overall_iqm, config.resamples, rng)
-    speed_low, speed_high = stats.interval(speeds, config.confidence)
-    rank_low, rank_high = stats.interval(
-        stats.bootstrap(places, stats.overall_mean, config.resamples, rng), config.confidence
-    )
-    order = sorted(range(len(speed)), key=lambda i: (-speed[i], rank[i]))
-    leader = order[0]
-    # The leader is compared with every other optimizer: Bonferroni's correction keeps the confidence for all at once.
-    corrected = 1.0 - (1.0 - config.confidence) / max(1, len(order) - 1)
-    lead_low, lead_high = stats.interval(speeds[:, [leader]] - speeds, corrected)
-
-    leads = [Estimate(*map(float, e)) for e in zip(speed[leader] - speed, lead_low, lead_high, strict=True)]
+    values, places = stats.speeds(steps, stats.units(steps)), stats.ranks(steps)
+    confidence = stats.expanded(config.confidence, config.seeds, len(ranked))
+    speed = evidence.estimates(values, stats.overall_iqm, confidence, config.resamples, rng)
+    rank = evidence.estimates(places, stats.overall_mean, confidence, config.resamples, rng)
+    order = sorted(range(len(speed)), key=lambda i: (-speed[i].value, rank[i].value))
+    leader = config.optimizers[order[0]]
 
     def of(name: str, count: str) -> int:
         return sum(getattr(cells[w, name], count) for w in ranked)
@@ -221,51 +208,25 @@ def _ranking(
     return [
         Row(
             optimizer=name,
-            speed=Estimate(float(speed[i]), float(speed_low[i]), float(speed_high[i])),
-            rank=Estimate(float(rank[i]), float(rank_low[i]), float(rank_high[i])),
+            speed=speed[i],
+            rank=rank[i],
             hits=of(name, "hits"),
             runs=of(name, "runs"),
             failed=of(name, "failed"),
-            lead=None if i == leader else leads[i],
+            lead=None if name == leader else evidence.seen_from(leader, name, pairings),
         )
         for i, name in ((i, config.optimizers[i]) for i in order)
     ]
 
 
-def _control(
-    comparison: Comparison,
-    ranked: tuple[str, ...],
-    steps: np.ndarray,
-    targets: dict[str, float | None],
-    rng: np.random.Generator,
-) -> Control | None:
-    config, name = comparison.config, protocol.controlled(comparison.config)
-    if name is None:
-        return None
-    again = {w: comparison.finished(comparison.pair(w, name).control) for w in ranked}
-    if any(len(trials) < config.seeds for trials in again.values()):
-        return None
-    unit = stats.units(steps)
-    column = config.optimizers.index(name)
-    first = stats.speeds(steps[:, :, [column]], unit)
-    second = stats.speeds(np.array([[[t.to_target(targets[w])[0]] for t in again[w]] for w in ranked]), unit)
-    draws = [stats.bootstrap(values, stats.overall_iqm, config.resamples, rng) for values in (first, second)]
-    low, high = stats.interval(draws[0] - draws[1], config.confidence)
-    difference = float((stats.overall_iqm(first) - stats.overall_iqm(second))[0])
-    return Control(name, Estimate(difference, float(low[0]), float(high[0])))
-
-
-def _verdict(config: Config, ranking: list[Row], control: Control | None, done: int, total: int) -> str:
-    """One or two sentences that say no more than the intervals allow."""
+def _verdict(config: Config, ranking: list[Row], controls: list[Control], done: int, total: int) -> str:
+    """A few sentences that say no more than the intervals allow."""
     parts = []
     if done < total:
         parts.append(f"Unfinished: {done} of {total} trials are done.")
     parts.append(_sentence(config, ranking))
-    if control is not None and not control.passed:
-        who = optimizers.get(control.optimizer).title
-        parts.append(
-            f"The A/A control failed: {who} differs from itself on other seeds, so small differences here mean little."
-        )
+    if config.seeds >= FEWEST_SEEDS:
+        parts += [f"A control did not behave: {evidence.said(c)}." for c in controls if not c.passed]
     return " ".join(parts)
 
 
@@ -284,12 +245,26 @@ def _sentence(config: Config, ranking: list[Row]) -> str:
 
     def shown(row: Row) -> str:
         assert row.lead is not None
-        return f"{title[row.optimizer]} (difference {row.lead.value:.2f}, interval {row.lead.low:.2f} to {row.lead.high:.2f})"
+        d = row.lead.difference
+        return f"{title[row.optimizer]} (difference {d.value:.2f}, interval {d.low:.2f} to {d.high:.2f})"
 
-    open_cases = [row for row in others if row.lead is not None and not row.lead.above_zero]
-    if not open_cases:
-        nearest = min(others, key=lambda row: row.lead.value if row.lead else 0.0)
+    def of(word: str) -> list[Row]:
+        return [row for row in others if row.lead is not None and row.lead.verdict.word == word]
+
+    equal, undecided = of("equal"), of("undecided")
+    if not equal and not undecided:
+        nearest = min(others, key=lambda row: row.lead.difference.value if row.lead else 0.0)
         return f"{first} reaches the targets fastest, with a speed score of {leader.speed.value:.2f}. The nearest is {shown(nearest)}."
-    names = [shown(row) for row in open_cases]
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"No clear winner: {first} is ahead with a speed score of {leader.speed.value:.2f}, but {config.seeds} seeds do not tell it from {listed}."
+    sentence = f"No clear winner: {first} is ahead with a speed score of {leader.speed.value:.2f}"
+    if equal:
+        sentence += f", but practically equal (±{config.delta:g}) to {_listed([shown(row) for row in equal])}"
+    if undecided:
+        sentence += f"{' and' if equal else ', but'} {config.seeds} seeds do not tell it from {_listed([shown(row) for row in undecided])}"
+    needed = [row.lead.verdict.needed for row in undecided if row.lead is not None and row.lead.verdict.needed]
+    if needed:
+        sentence += f"; {evidence.many(max(needed))} seeds would be needed"
+    return sentence + "."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -12,8 +12,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a
-       fault; or training could not go on (a loss that is not finite)
+  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, `hammer reproduce` other
+       bits, or `hammer doctor` a fault; or training could not go on (a loss that is not finite)
   2    bad input or a missing library: one line says what, and nothing was run
   130  interrupted: what was done is kept, and a message says how to go on
 """
@@ -31,6 +31,14 @@ _RUN_EXAMPLES = f"""examples:
   hammer run experiments/mnist.yaml
   hammer run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]
   hammer run --print-config experiments/mnist.yaml
+
+{_EXIT_CODES}"""
+
+
+_REPRODUCE_EXAMPLES = f"""examples:
+  hammer reproduce quick
+  hammer reproduce reports/quick@3f2a --jobs 1
+  hammer reproduce quick.zip --trials 20
 
 {_EXIT_CODES}"""
 
@@ -129,6 +137,26 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--print-config", action="store_true", help="print the whole config, defaults included, and stop")
     commands.add_parser("schema", help="print the JSON Schema of configs, for editors")
 
+    reproduce = commands.add_parser(
+        "reproduce", help="run trials of a finished comparison again and compare bits", epilog=_REPRODUCE_EXAMPLES, formatter_class=form,
+        description="Run stored trials again and say whether every step has the same bits, or where the first one differs.",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "run", metavar="RUN[@TRIAL]", help="a report (its name or folder), an archive of `hammer export`, or a store; @ and the first digits of a trial's key",
+    )  # fmt: skip
+    reproduce.add_argument("--trials", type=int, metavar="K", help="how many trials are drawn (default: 3)")
+    reproduce.add_argument("--seed", type=int, metavar="N", help="of the draw (default: another one each time)")
+    reproduce.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: the usable cores)")
+
+    export = commands.add_parser(
+        "export", help="write a report and its trials as one archive that another machine can reproduce"
+    )
+    export.add_argument("run", metavar="RUN", help="a report: its name or folder")
+    export.add_argument("--out", type=Path, metavar="FILE", help="the archive (default: the report's name and .zip)")
+    export.add_argument(
+        "--store", type=Path, default=Path("runs"), metavar="DIR", help="where the trials' records are (default: runs)"
+    )
+
     listing = commands.add_parser("list", help="list the workloads or optimizers there are")
     listing.add_argument("what", choices=["workloads", "optimizers"])
     commands.add_parser(
@@ -159,6 +187,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .training.command import schema
 
             return schema()
+
+        if arguments.command == "reproduce":
+            from .reproduce import reproduce
+
+            return reproduce(arguments)
+        if arguments.command == "export":
+            from .export import export
+
+            return export(arguments)
         if arguments.command == "list":
             from .commands import listing
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import analysis, config, environment, optimizers, problems, report
+from . import analysis, canary, config, environment, optimizers, problems, report
 from .comparison import Comparison
 from .config import SHIPPED, Config
 from .errors import UsageError, missing, unknown
@@ -28,6 +28,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         writable("--out", folder)
         writable("--store", store.folder)
+        store.keep_canary(canary.digest(), canary.results())
     jobs = arguments.jobs or environment.usable_cores()
     comparison = Comparison(chosen, store)
     progress = Progress(comparison, jobs)

@@ -29,11 +29,18 @@ class PairState:
     chosen: int | None
     scoring: list[Planned]
     control: list[Planned]
+    handicap: list[Planned]
+
+    @property
+    def phases(self) -> list[tuple[str, list[Planned]]]:
+        """All of them, by what they are for."""
+        tuning = [planned for setting in self.tuning for planned in setting]
+        return [("tuning", tuning), ("scoring", self.scoring), ("control", self.control), ("handicap", self.handicap)]
 
     @property
     def planned(self) -> list[Planned]:
         """All of them."""
-        return [*(planned for setting in self.tuning for planned in setting), *self.scoring, *self.control]
+        return [planned for _, trials in self.phases for planned in trials]
 
 
 class Comparison:
@@ -48,6 +55,8 @@ class Comparison:
         self.config, self.store = config, store
         self.trials: dict[str, Trial] = {}
         self.reused: set[str] = set()
+        self.phases: dict[str, str] = {}
+        """What each trial is for, by its key: "tuning", "scoring", "control" or "handicap"."""
         self._pairs: dict[Pair, PairState] = {}
         self._looked_up: set[str] = set()
         self._submitted: set[str] = set()
@@ -60,8 +69,8 @@ class Comparison:
     def total(self) -> int:
         """The number of trials that the comparison consists of."""
         c = self.config
-        control = len(c.workloads) * c.seeds if protocol.controlled(c) else 0
-        return len(self.pairs) * (c.trials * c.tuning_seeds + c.seeds) + control
+        controls = sum(name is not None for name in (protocol.controlled(c), protocol.handicapped(c)))
+        return len(self.pairs) * (c.trials * c.tuning_seeds + c.seeds) + controls * len(c.workloads) * c.seeds
 
     @property
     def complete(self) -> bool:
@@ -73,7 +82,8 @@ class Comparison:
         if state is None:
             tuning = [[*map(_planned, specs)] for specs in protocol.tuning_specs(self.config, workload, optimizer)]
             settings = [dict(setting[0][1].hyper) for setting in tuning]
-            state = self._pairs[workload, optimizer] = PairState(settings, tuning, None, [], [])
+            state = self._pairs[workload, optimizer] = PairState(settings, tuning, None, [], [], [])
+            self._note(state)
         if state.chosen is None and all(key in self.trials for setting in state.tuning for key, _ in setting):
             tuned = [[self.trials[key] for key, _ in setting] for setting in state.tuning]
             state.chosen = protocol.winner(tuned, protocol.target_of(self.config, workload))
@@ -81,7 +91,14 @@ class Comparison:
             state.scoring = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "scoring"))]
             if optimizer == protocol.controlled(self.config):
                 state.control = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "control"))]
+            if optimizer == protocol.handicapped(self.config):
+                slow = protocol.handicap(best)  # on the scoring seeds, so that it is paired with the tuned runs
+                state.handicap = [*map(_planned, protocol.specs(self.config, workload, optimizer, slow, "scoring"))]
+            self._note(state)
         return state
+
+    def _note(self, state: PairState) -> None:
+        self.phases |= {key: phase for phase, trials in state.phases for key, _ in trials}
 
     def finished(self, planned: list[Planned]) -> list[Trial]:
         """Those of the planned trials that are finished."""

@@ -34,6 +34,7 @@ class Config:
     targets: str = "frozen"
     control: bool = True
     confidence: float = 0.95
+    delta: float = 0.05
     resamples: int = 4000
 
     def to_yaml(self) -> str:
@@ -88,6 +89,12 @@ def _confidence(value: Any) -> str | None:
     return None
 
 
+def _delta(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, float) or not 0.0 <= value < 1.0:
+        return "must be a number from 0.0 to below 1"
+    return None
+
+
 def _name(value: Any) -> str | None:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", value):
         return "must be a file name of letters, digits, '.', '_' and '-', starting with a letter or digit"
@@ -105,6 +112,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "targets": _one_of("frozen", "derived"),
     "control": _one_of(True, False),
     "confidence": _confidence,
+    "delta": _delta,
     "resamples": _whole(100),
 }
 

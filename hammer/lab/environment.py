@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import numpy as np
 
 import autograd
 import hammer
+
+from . import canary
 
 LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "threadpoolctl")
 """Libraries whose version can change a trial's bits."""
@@ -70,7 +73,7 @@ def blas() -> list[dict[str, Any]]:
 def simd() -> list[str]:
     """The instruction sets that NumPy found and uses."""
     found: Any = np.show_config(mode="dicts")  # type: ignore[call-overload]
-    return sorted(found["SIMD Extensions"]["found"])
+    return sorted(found["SIMD Extensions"].get("found", []))  # the entry is left out where there is nothing to say
 
 
 def python() -> str:
@@ -88,6 +91,7 @@ def arithmetic() -> dict[str, Any]:
         "libraries": {name: version(name) for name in LIBRARIES},
         "blas": kernels,
         "simd": simd(),
+        "canary": canary.digest(),
     }
 
 
@@ -121,7 +125,11 @@ def describe() -> dict[str, Any]:
         "libraries": {name: version(name) for name in LIBRARIES},
         "blas": blas(),
         "simd": simd(),
+        "canary": canary.digest(),
         "git": git_state(),
+        "diff": git_diff_hash(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -143,16 +151,27 @@ def usable_cores() -> int:
 
 def git_state() -> str | None:
     """The commit of the source tree that Hammer runs from, marked if files differ from it; None outside a git checkout."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", "autograd", "hammer")
+    if commit is None or changes is None:
+        return None
+    return commit.decode().strip()[:12] + (" with uncommitted changes" if changes.strip() else "")
+
+
+def git_diff() -> bytes:
+    """What tracked source files differ in from the commit, as a patch; empty where nothing does, or outside a checkout."""
+    return _git("diff", "--no-ext-diff", "--no-color", "--binary", "HEAD", "--", "autograd", "hammer") or b""
+
+
+def git_diff_hash() -> str | None:
+    """The first 16 hexadecimal digits of the SHA-256 of ``git_diff()``; None where it is empty."""
+    diff = git_diff()
+    return hashlib.sha256(diff).hexdigest()[:16] if diff else None
+
+
+def _git(*command: str) -> bytes | None:
+    """The output of a git command in the source tree that Hammer runs from; None if it fails or that is no checkout."""
     tree = Path(hammer.__file__).parents[1]
     if shutil.which("git") is None or not (tree / ".git").exists():
         return None
-
-    def git(*command: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            ["git", "-C", str(tree), *command], capture_output=True, text=True, timeout=10, check=False
-        )
-
-    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "autograd", "hammer")
-    if commit.returncode or changes.returncode:
-        return None
-    return commit.stdout.strip()[:12] + (" with uncommitted changes" if changes.stdout.strip() else "")
+    done = subprocess.run(["git", "-C", str(tree), *command], capture_output=True, timeout=10, check=False)
+    return None if done.returncode else done.stdout

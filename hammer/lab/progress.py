@@ -16,8 +16,9 @@ from rich.table import Table
 from . import optimizers, problems
 from .analysis import Summary
 from .comparison import Comparison
+from .evidence import controls_sentence
 from .protocol import Trial
-from .report import markdown, text
+from .report import tables, text
 from .seeds import phase_of
 
 
@@ -82,7 +83,7 @@ class Progress:
             failed = f" ({self.failed} diverged or failed)" if self.failed else ""
             self.bar.update(self._task, completed=done, description=f"{where:<44}{failed}")
             return
-        phase, index = phase_of(spec["index"])
+        phase, (_, index) = self.comparison.phases[trial.record["key"]], phase_of(spec["index"])
         if trial.status == "error":
             result = f"error: {trial.record['error']}"
         else:
@@ -104,7 +105,7 @@ def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[
     """Print the ranking, the verdict and where the report is."""
     out = console()
     if summary.ranking:
-        head, rows = markdown.ranking_rows(summary)
+        head, rows = tables.ranking(summary)
         columns = range(len(head)) if out.width >= 105 else (0, 1, 4, 5)  # the report has the others
         table = Table(title=f"{summary.config.name}: speed to the targets", title_justify="left", box=box.SIMPLE_HEAD)
         for i in columns:
@@ -113,8 +114,9 @@ def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[
             table.add_row(*(row[i] for i in columns))
         out.print(table)
     for line in complaints:
-        out.print(f"store: {line}", markup=False, soft_wrap=True)
+        out.print(f"store: {line}; what was lost is run again", markup=False, soft_wrap=True)
     out.print(summary.verdict, markup=False)
+    out.print(controls_sentence(summary.config, summary.controls), markup=False)
     out.print(
         f"{summary.done} of {summary.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True
     )

@@ -31,6 +31,9 @@ REACHED_BY, REACHED_WITHIN = 0.8, 0.5
 Half of the steps leave room for slower optimizers to reach it too, instead of all counting as equally lost.
 """
 
+HANDICAP = 0.1
+"""What the handicap control multiplies a tuned learning rate by."""
+
 Pair = tuple[str, str]
 """A workload and an optimizer."""
 
@@ -107,6 +110,19 @@ def tuning_specs(config: Config, workload: str, optimizer: str) -> list[list[Tri
 def controlled(config: Config) -> str | None:
     """The optimizer of the A/A control: the first baseline that is compared."""
     return next((name for name in config.optimizers if optimizers.get(name).baseline), None) if config.control else None
+
+
+def handicapped(config: Config) -> str | None:
+    """The optimizer of the handicap control: Adam if it is compared, else the first baseline with a learning rate."""
+    if not config.control:
+        return None
+    able = [name for name in config.optimizers if optimizers.get(name).baseline and "lr" in optimizers.get(name).space]
+    return "adam" if "adam" in able else next(iter(able), None)
+
+
+def handicap(hyper: dict[str, float]) -> dict[str, float]:
+    """A setting with its learning rate made ten times smaller."""
+    return {**hyper, "lr": float(f"{HANDICAP * hyper['lr']:.6g}")}
 
 
 def key(spec: TrialSpec) -> str:

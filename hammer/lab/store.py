@@ -1,7 +1,7 @@
 """Trials on disk: a folder of finished trials, each under the key of everything that decides its bits.
 
 A trial is two files: ``KEY.npz`` (its arrays, without pickle) and ``KEY.json`` (its record, with the array file's
-SHA-256). Each is written to a temporary file and renamed, the JSON last: a trial is there when its JSON is. Several
+SHA-256 and its own), so that a damaged file is never taken for a result. Each is written to a temporary file and renamed, the JSON last: a trial is there when its JSON is. Several
 comparisons may share a store, also at the same time.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -62,24 +63,65 @@ class Store:
         data = npz(arrays)
         key = record["key"]
         write_atomically(self.folder / f"{key}.npz", data)
-        write_atomically(
-            self.folder / f"{key}.json",
-            json.dumps({**record, "sha256": hashlib.sha256(data).hexdigest()}, indent=1, ensure_ascii=False),
-        )
+        sealed = {**record, "sha256": hashlib.sha256(data).hexdigest()}
+        sealed["record_sha256"] = _seal(sealed)
+        write_atomically(self.folder / f"{key}.json", json.dumps(sealed, indent=1, ensure_ascii=False))
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """A trial's record and arrays, or None if it is not there or damaged (then ``complaints`` says how)."""
         path = self.folder / f"{key}.json"
         try:
-            record = json.loads(path.read_bytes())
-            data = path.with_suffix(".npz").read_bytes()
-            if record["key"] != key or record["sha256"] != hashlib.sha256(data).hexdigest():
-                raise ValueError("its checksum does not fit")
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = dict(file)
+            text = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            self.complaints.append(f"{path}: damaged, the trial is run again ({error})")
+        except OSError as error:
+            self._damaged(path, error)
             return None
-        return record, arrays
+        try:
+            record = json.loads(text)
+            if record["key"] != key or record["record_sha256"] != _seal(record):
+                raise ValueError("its checksum does not fit")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            self._damaged(path, error)
+            return None
+        path = path.with_suffix(".npz")
+        try:
+            data = path.read_bytes()
+            if record["sha256"] != hashlib.sha256(data).hexdigest():
+                raise ValueError("its checksum does not fit")
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                return record, dict(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            self._damaged(path, error)
+            return None
+
+    def all_keys(self) -> list[str]:
+        """The keys of the trials that are there, damaged or not."""
+        return sorted(path.stem for path in self.folder.glob("[0-9a-f]*.json"))
+
+    def keep_canary(self, digest: str, results: dict[str, np.ndarray]) -> None:
+        """Keep what the canary computed, so that a machine with another one can be told how far apart they are."""
+        path = self.folder / f"canary-{digest}.npz"
+        if not path.exists():
+            write_atomically(path, npz(results))
+
+    def canary(self, digest: str) -> dict[str, np.ndarray] | None:
+        """What a canary computed, or None if it was not kept or is damaged."""
+        path = self.folder / f"canary-{digest}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            self._damaged(path, error)
+            return None
+
+    def _damaged(self, path: Path, error: Exception) -> None:
+        self.complaints.append(f"{path}: damaged ({str(error) or type(error).__name__})")
+
+
+def _seal(record: dict[str, Any]) -> str:
+    """The SHA-256 of a record without its own checksum."""
+    kept = {name: value for name, value in record.items() if name != "record_sha256"}
+    return hashlib.sha256(canonical(kept).encode()).hexdigest()

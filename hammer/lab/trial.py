@@ -59,7 +59,8 @@ def run(spec: TrialSpec, stopped: Callable[[], bool] = lambda: False) -> tuple[d
     Returns:
         The outcome: ``status`` "finished" or "diverged", ``diverged_at`` (the step at which a loss was first not
         finite, or None), ``steps``, ``wall_seconds`` and ``cpu_seconds`` (training only, without evaluations) and
-        ``bits``, the SHA-256 of all that is not a time, final parameters included.
+        ``bits``, the SHA-256 of all that is not a time, final parameters included; ``data``, that of the examples it
+        trained on and was judged by (None for a problem without).
         The arrays: ``train_loss`` (steps,) of each batch; and, with one entry for each evaluation (the first before
         any step), ``eval_step``, ``loss``, ``metric`` and ``seconds``. After a divergence ``train_loss`` and ``loss``
         are infinite, ``metric`` is NaN and ``seconds`` stays at the time of the divergence.
@@ -71,6 +72,8 @@ def run(spec: TrialSpec, stopped: Callable[[], bool] = lambda: False) -> tuple[d
 def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     task = problems.get(spec.problem).start(Streams(spec.root, spec.problem, spec.index), spec.dtype)
     parameters = list(task.parameters)
+    parts = getattr(task, "parts", None)
+    data = None if parts is None else _bits([*vars(parts).values()])
     optimizer = Optimizer(parameters, optimizers.get(spec.optimizer).transform(spec.hyper))
 
     eval_step = np.array([*range(0, spec.steps, spec.eval_every), spec.steps])
@@ -116,6 +119,7 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         "steps": step,
         "wall_seconds": wall,
         "cpu_seconds": cpu,
+        "data": data,
         "bits": _bits([*(a for name, a in arrays.items() if name not in TIMES), *(p.numpy() for p in parameters)]),
     }
     return outcome, arrays

@@ -6,8 +6,10 @@ itself as soon as it is finished: if the comparison is stopped or killed, what i
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import trial
-from .environment import THREAD_VARIABLES, blas
+from . import canary, trial
+from .environment import THREAD_VARIABLES, blas, code_version
 from .store import Store
 from .trial import TrialSpec
 
@@ -34,6 +36,15 @@ def _initialise(stop: Any, environment: dict[str, Any]) -> None:
 
     threadpool_limits(1)
     _stop, _environment = stop, {**environment, "blas": blas()}
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the comparison's is gone: after a SIGKILL nobody else would, and it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # files are written under another name first, so that none is left half-written
 
 
 def _work(key: str, spec: TrialSpec, folder: Path) -> dict[str, Any] | None:
@@ -46,6 +57,12 @@ def _work(key: str, spec: TrialSpec, folder: Path) -> dict[str, Any] | None:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
+        if canary.digest() != _environment["canary"]:
+            raise RuntimeError(
+                f"this worker computes with other bits than the command that started it (canary {canary.digest()}, not "
+                f"{_environment['canary']}): set OPENBLAS_CORETYPE and the like in the environment, not in the program"
+            )
+        record["code"] = code_version(spec.problem)
         outcome, arrays = trial.run(spec, _stop.is_set)
         record |= {**outcome, "environment": _environment}
         Store(folder).save(record, arrays)

@@ -37,7 +37,7 @@ targets: derived
 resamples: 200
 """
 SURFACES = TINY.replace("digits_logistic", "rosenbrock")  # needs no dataset, so its workers start faster
-TOTAL = 2 * 2 * (2 * 1 + 2) + 2 * 2  # pairs × (tuning + scoring) + the control
+TOTAL = 2 * 2 * (2 * 1 + 2) + 2 * 2 * 2  # pairs × (tuning + scoring) + two controls
 
 
 def compare(folder: Path, *options: str, store: str = "store", content: str = TINY) -> int:
@@ -110,8 +110,11 @@ def test_damaged_trials_are_named_and_run_again(done: Path, tmp_path: Path, caps
         (store / f"{keys[5]}.{suffix}").write_bytes((store / f"{keys[6]}.{suffix}").read_bytes())
     assert compare(tmp_path) == 0
     out = capsys.readouterr().out
-    assert all(f"{keys[i]}.json: damaged" in out for i in (0, 1, 3, 5))
-    assert len(re.findall(r"^\[\d+/20\]", out, re.MULTILINE)) == 5  # what depended on them is there still
+    assert all(
+        f"{keys[i]}.{name}: damaged" in out
+        for i, name in ((0, "json"), (1, "npz"), (2, "npz"), (3, "npz"), (5, "json"))
+    )
+    assert len(re.findall(rf"^\[\d+/{TOTAL}\]", out, re.MULTILINE)) == 5  # what depended on them is there still
     assert results(store) == results(done / "store")
 
 
@@ -157,7 +160,7 @@ def test_ctrl_c_on_the_command_exits_with_130(tmp_path: Path) -> None:
     assert err == ""
     assert "interrupted: writing a report" in out
     kept = len(results(tmp_path / "runs"))
-    (reported,) = map(int, re.findall(r"(\d+) of 416 trials, \d+ s", out))
+    (reported,) = map(int, re.findall(r"(\d+) of 616 trials, \d+ s", out))
     assert 1 <= reported <= kept <= reported + 2  # what two workers finished at that moment is kept, if not reported
     assert not list(tmp_path.glob("runs/.*"))  # no temporary file is left behind
     assert (tmp_path / "reports/long/index.html").exists()
@@ -242,7 +245,7 @@ def test_a_comparison_with_errors_finishes_with_exit_code_1(
     summary = json.loads((done / "reports/spoiled/results.json").read_text())
     row = next(row for row in summary["ranking"] if row["optimizer"] == "momentum")
     assert row["failed"] == 2 and row["runs"] == 4  # counted, not dropped
-    assert len(summary["errors"]) == 6  # two tuning, two scoring, two control trials
+    assert len(summary["errors"]) == 8  # two tuning, two scoring, and two of each control
 
 
 class _Page(html.parser.HTMLParser):
@@ -282,6 +285,8 @@ def test_the_page_has_all_parts_and_needs_nothing_from_outside(done: Path) -> No
     assert page.headings == [
         "tiny",
         "Ranking",
+        "Pairs",
+        "Performance profile",
         "Loss curves",
         "Time to target",
         "Tuning",
@@ -294,7 +299,9 @@ def test_the_page_has_all_parts_and_needs_nothing_from_outside(done: Path) -> No
     assert "prefers-color-scheme:dark" in text and 'name="viewport"' in text and "@media print" in text
     for part in (
         "Not enough seeds",
-        "A/A control",
+        "Controls were run, but 2 seeds are too few to judge them.",
+        "not enough seeds: about ",
+        "Tuning budget",
         "SGD with momentum",
         "VortexGrad + AdamW",
         "Logistic regression, digits",
@@ -302,7 +309,7 @@ def test_the_page_has_all_parts_and_needs_nothing_from_outside(done: Path) -> No
     ):
         assert part in text
     assert (done / "reports/tiny/config.yaml").read_text() in text.replace("&#x27;", "'")
-    assert text.count("<figure>") == 4 and text.index("Not enough seeds") < text.index("<table>")
+    assert text.count("<figure>") == 6 and text.index("Not enough seeds") < text.index("<table>")
     assert len(text) < 5_000_000
 
 
@@ -319,7 +326,7 @@ def test_summary_tables_and_raw_data_agree(done: Path) -> None:
     result = json.loads((folder / "results.json").read_text())
     rows = list(csv.DictReader(io.StringIO((folder / "trials.csv").read_text())))
     assert len(rows) == TOTAL and result["done"] == result["total"] == TOTAL
-    assert {row["phase"] for row in rows} == {"tuning", "scoring", "control"}
+    assert {row["phase"] for row in rows} == {"tuning", "scoring", "control", "handicap"}
     with np.load(folder / "curves.npz", allow_pickle=False) as data:
         for workload in ("quadratic", "digits_logistic"):
             of = [row for row in rows if row["workload"] == workload]

@@ -165,7 +165,7 @@ def test_optimizers_named_on_the_command_line_replace_those_of_the_config(
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert "smoke: 1 optimizer on 1 workload, 3 settings × 1 tuning seed, then 3 scoring seeds" in out
-    assert "9 trials, 0 of them done" in out  # 3 settings × 1 tuning seed, 3 scoring seeds, 3 of the control
+    assert "12 trials, 0 of them done" in out  # 3 settings × 1 tuning seed, 3 scoring seeds, 3 of each control
 
 
 def test_help_and_version_load_nothing_heavy() -> None:

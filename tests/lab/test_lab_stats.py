@@ -8,6 +8,8 @@ import pytest
 from hammer.lab import analysis, stats
 from hammer.lab.analysis import Control, Estimate, Row
 from hammer.lab.config import Config
+from hammer.lab.evidence import Pairing
+from hammer.lab.stats import Verdict
 
 INF = math.inf
 
@@ -95,7 +97,12 @@ def test_the_median_interval_covers_the_median() -> None:
 
 
 def row(name: str, lead: Estimate | None, hits: int = 9) -> Row:
-    return Row(name, Estimate(0.9, 0.8, 1.0), Estimate(1.0, 1.0, 1.0), hits, 10, 0, lead)
+    pair = None
+    if lead is not None:
+        word = "better" if lead.low > 0 else "equal" if lead.high < 0.05 else "undecided"
+        seeds = 31 if word == "undecided" else None
+        pair = Pairing("adam", name, lead, Estimate(0.5, 0.4, 0.6), Verdict(word, seeds), [])
+    return Row(name, Estimate(0.9, 0.8, 1.0), Estimate(1.0, 1.0, 1.0), hits, 10, 0, pair)
 
 
 def verdict(seeds: int, *leads: Estimate, control: Control | None = None, hits: int = 9, done: int = 10) -> str:
@@ -103,7 +110,8 @@ def verdict(seeds: int, *leads: Estimate, control: Control | None = None, hits: 
         row("adam", None, hits),
         *(row(name, lead, hits) for name, lead in zip(("sgd", "momentum"), leads, strict=False)),
     ]
-    return analysis._verdict(Config(("quadratic",), ("adam", "sgd"), seeds=seeds), rows, control, done, 10)
+    controls = [control] if control else []
+    return analysis._verdict(Config(("quadratic",), ("adam", "sgd"), seeds=seeds), rows, controls, done, 10)
 
 
 def test_the_verdict_says_no_more_than_the_intervals() -> None:
@@ -115,9 +123,14 @@ def test_the_verdict_says_no_more_than_the_intervals() -> None:
         unclear.startswith("No clear winner: Adam is ahead")
         and "10 seeds do not tell it from SGD with momentum" in unclear
     )
+    assert unclear.endswith("; about 31 seeds would be needed.")
+    equal = verdict(10, clear, Estimate(0.0, -0.01, 0.02))
+    assert equal.startswith("No clear winner: ") and "practically equal (±0.05) to SGD with momentum" in equal
     assert verdict(4, clear).startswith("Not enough seeds: 4 for each workload")
     assert verdict(10, clear, hits=0).startswith("No verdict: no optimizer reached a target")
     assert verdict(10).startswith("No verdict: only one optimizer")
     assert verdict(10, clear, done=7).startswith("Unfinished: 7 of 10 trials are done.")
-    assert "control failed" in verdict(10, clear, control=Control("sgd", Estimate(0.3, 0.1, 0.4)))
-    assert "control" not in verdict(10, clear, control=Control("sgd", Estimate(0.0, -0.1, 0.1)))
+    differs, same = Estimate(0.3, 0.1, 0.4), Estimate(0.0, -0.1, 0.1)
+    for kind, good, bad in (("A/A", same, differs), ("handicap", differs, same)):
+        assert "A control did not behave: SGD" in verdict(10, clear, control=Control(kind, "sgd", bad))
+        assert "control" not in verdict(10, clear, control=Control(kind, "sgd", good))

@@ -1,17 +1,19 @@
 """A comparison's report: ``write`` puts all files into a folder.
 
-``html`` makes the page, ``page`` what all pages have in common, ``markdown`` the summary, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in
-the colours of ``style``; ``text`` prints numbers.
+``html`` makes the page with the sections of ``evidence``, ``page`` what all pages have in common, ``markdown`` the summary,
+``tables`` the tables in all forms, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in the colours of
+``style``; ``text`` prints numbers.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from .. import canary
 from ..analysis import Summary
 from ..comparison import Comparison
-from ..store import write_atomically
-from . import charts, data, html, markdown, text
+from ..store import npz, write_atomically
+from . import charts, data, html, markdown, tables, text
 
 __all__ = ["text", "write"]
 
@@ -24,6 +26,11 @@ def write(folder: Path, comparison: Comparison, summary: Summary, environment: d
         "trials.csv": data.trials_csv(comparison, summary),
         "curves.npz": data.curves_npz(comparison),
         "results.json": data.results_json(summary),
+        "canary.npz": npz(canary.results()),
+        "ranking.csv": tables.ranking_csv(summary),
+        "pairs.csv": tables.pairs_csv(summary),
+        "targets.csv": tables.targets_csv(summary),
+        "tables.tex": tables.latex(summary),
         "report.svg": charts.picture(summary),
         "summary.md": markdown.document(summary, environment, command),
         "index.html": html.page(summary, environment, command),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .. import optimizers, problems
+from .. import optimizers, problems, stats
 from ..analysis import Estimate, Summary
 from . import style, svg
 from .text import hyper, number
@@ -108,6 +108,41 @@ def tuning(summary: Summary, workload: str) -> str:
                     x.at(next(iter(s.hyper.values()))), y.at(s.loss), radius, f"mark {series(summary, name)}", title
                 )
             )
+    return "".join(parts)
+
+
+def profile(summary: Summary) -> str:
+    """Performance profiles: the share of workloads within a factor of the best, with bands; dotted, where the score ends."""
+    found = summary.profiles
+    if found is None:
+        return svg.words(WIDTH / 2, HEIGHT / 2, "no workload is complete yet", "label", "middle")
+    x, y = _axes((float(found.taus[0]), float(found.taus[-1])), (0.0, 1.0), True, False)
+    across = [x.at(tau) for tau in found.taus]
+    parts = [
+        svg.frame(x, y, "τ: times the best optimizer's steps"),
+        svg.line((x.at(stats.TAU_MAX),) * 2, (y.start, y.end), "goal"),
+    ]
+    names = list(enumerate(summary.config.optimizers))
+    for i, name in names:
+        low, high = ([y.at(v) for v in side[i]] for side in (found.low, found.high))
+        parts.append(svg.band(across, low, high, f"band {series(summary, name)}"))
+    for i, name in names:
+        title = f"{optimizers.get(name).title}: score {found.scores[i].value:.2f}"
+        parts.append(svg.line(across, [y.at(v) for v in found.share[i]], f"curve {series(summary, name)}", title))
+    return "".join(parts)
+
+
+def budget(summary: Summary) -> str:
+    """The expected speed of the best of k settings, over k."""
+    count = summary.config.trials
+    top = max(1.0, *(float(curve.max()) for curve in summary.budget.values()))
+    x, y = _axes((1.0, float(count)), (0.0, top), False, False)
+    parts = [svg.frame(x, y, "k, settings tried", min(count - 1, 5))]
+    for name, curve in summary.budget.items():
+        at = [(x.at(k + 1), y.at(float(v))) for k, v in enumerate(curve)]
+        title = f"{optimizers.get(name).title}: {curve[0]:.2f} for one setting, {curve[-1]:.2f} for {count}"
+        parts.append(svg.line([a for a, _ in at], [b for _, b in at], f"curve {series(summary, name)}", title))
+        parts += [svg.dot(a, b, 2.6, f"mark {series(summary, name)}", title) for a, b in at]
     return "".join(parts)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..analysis import Estimate, Summary
 from ..comparison import Comparison
-from ..seeds import phase_of
 from ..store import npz
+from . import tables
 
 
 def trials_csv(comparison: Comparison, summary: Summary) -> str:
@@ -28,7 +28,8 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
         "best_loss",
         "steps_to_target",
     ]
-    columns += ["seconds_to_target", "wall_seconds", "cpu_seconds", "bits", "error"]
+    columns += ["seconds_to_target", "wall_seconds", "cpu_seconds", "bits", "diverged_at", "root", "step_limit"]
+    columns += ["eval_every", "dtype", "code", "data", "error"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -36,13 +37,12 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
         record, spec = trial.record, trial.record["spec"]
         target = summary.targets[spec["problem"]]
         steps, seconds = trial.to_target(target[0] if target else None)
-        phase, _ = phase_of(spec["index"])
         hyper = ";".join(f"{name}={value!r}" for name, value in spec["hyper"].items())
         row = [
             key,
             spec["problem"],
             spec["optimizer"],
-            phase,
+            comparison.phases[key],
             spec["index"],
             hyper,
             trial.status,
@@ -56,7 +56,10 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
             record.get("wall_seconds", ""),
             record.get("cpu_seconds", ""),
         ]
-        writer.writerow([*row, record.get("bits", ""), record.get("error", "")])
+        row += [record.get("bits", ""), "" if record.get("diverged_at") is None else record["diverged_at"]]
+        row += [spec[name] for name in ("root", "steps", "eval_every", "dtype")]
+        row += [(record.get(name) or "")[:16] for name in ("code", "data")]
+        writer.writerow([*row, record.get("error", "")])
     return buffer.getvalue()
 
 
@@ -84,11 +87,19 @@ def results_json(summary: Summary) -> str:
         "done": summary.done,
         "total": summary.total,
         "targets": {w: None if t is None else {"loss": t[0], "set_by": t[1]} for w, t in summary.targets.items()},
-        "control": None if summary.control is None else {"optimizer": summary.control.optimizer, "passed": summary.control.passed, "difference": _estimate(summary.control.difference)},
+        "controls": [{"kind": c.kind, "optimizer": c.optimizer, "passed": c.passed, "difference": _estimate(c.difference)} for c in summary.controls],
         "ranking": [
-            {"optimizer": r.optimizer, "speed": _estimate(r.speed), "rank": _estimate(r.rank), "behind": _estimate(r.lead), "hits": r.hits, "runs": r.runs, "failed": r.failed}
+            {"optimizer": r.optimizer, "speed": _estimate(r.speed), "rank": _estimate(r.rank), "behind": _estimate(None if r.lead is None else r.lead.difference), "profile": _estimate(tables.profile_score(summary, r.optimizer)), "hits": r.hits, "runs": r.runs, "failed": r.failed}
             for r in summary.ranking
         ],
+        "pairs": [
+            {"first": p.first, "second": p.second, "verdict": p.verdict.word, "seeds_needed": p.verdict.needed, "difference": _estimate(p.difference)}
+            | {"improvement": _estimate(p.improvement)}
+            | {"workloads": {w.workload: {"difference": _estimate(w.difference), "wilcoxon_p": w.p, "holm_p": w.corrected} for w in p.workloads}}
+            for p in summary.pairings
+        ],
+        "friedman": None if summary.friedman is None else {"statistic": summary.friedman[0], "p": summary.friedman[1]},
+        "budget": {name: curve.tolist() for name, curve in summary.budget.items()},
         "cells": [
             {"workload": w, "optimizer": o, "hyper": c.hyper, "hits": c.hits, "runs": c.runs, "failed": c.failed}
             | {"steps": _estimate(c.steps), "seconds": _estimate(c.seconds), "final_loss": _estimate(c.final), "final_metric": _finite(c.metric)}

@@ -7,7 +7,7 @@ from typing import Any
 from .. import optimizers, problems
 from ..analysis import Cell, Summary
 from ..seeds import phase_of
-from . import charts, style, text
+from . import charts, evidence, style, text
 from .page import document, sort, table
 
 
@@ -24,6 +24,8 @@ def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
         f'<header><p class="kind">Optimizer comparison · Hammer {escape(environment["hammer"])}</p><h1>{escape(config.name)}</h1>',
         f'<p class="verdict">{escape(summary.verdict)}</p><p class="soft">{escape(what)}</p></header>',
         _ranking(summary),
+        evidence.pairs(summary),
+        evidence.profile(summary, _legend(summary)),
         _curves(summary),
         _targets(summary),
         _tuning(summary),
@@ -32,6 +34,9 @@ def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
         _again(summary, environment, command),
     ]
     return document(title, [part for part in body if part], style.CHART + style.HIDING)
+
+
+_BEHIND = {"better": "slower", "worse": "faster", "equal": "practically equal", "undecided": "not told apart"}
 
 
 def _name(summary: Summary, optimizer: str) -> str:
@@ -48,14 +53,14 @@ def _ranking(summary: Summary) -> str:
     for row in summary.ranking:
         lead = "leader"
         if row.lead is not None:
-            lead = f"{text.estimate(row.lead, 'score')}<small>{'slower' if row.lead.above_zero else 'not told apart'}</small>"
+            lead = f"{text.estimate(row.lead.difference, 'score')}<small>{_BEHIND[row.lead.verdict.word]}</small>"
         failed = f'<span class="bad">{row.failed}</span>' if row.failed else "0"
         rows.append(
             f'<tr><td class="left">{_name(summary, row.optimizer)}</td>'
             f"<td {sort(row.speed.value)}>{text.estimate(row.speed, 'score')}</td>"
             f'<td class="left" {sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
             f"<td {sort(row.rank.value)}>{text.estimate(row.rank, 'score')}</td>"
-            f"<td {sort(row.lead.value if row.lead else 0.0)}>{lead}</td>"
+            f"<td {sort(row.lead.difference.value if row.lead else 0.0)}>{lead}</td>"
             f"<td {sort(row.hits / row.runs)}>{row.hits}/{row.runs}</td><td {sort(row.failed)}>{failed}</td></tr>"
         )
     head = [
@@ -71,20 +76,13 @@ def _ranking(summary: Summary) -> str:
     notes = [
         "The speed score is the interquartile mean, over all scoring runs, of how fast the target was reached: 1 is the median of the "
         "fastest optimizer of the workload, 0 a missed target.",
-        f"Intervals: {config.confidence:.0%} stratified bootstrap over seeds, on these workloads; those of the differences are corrected for "
-        "comparing the leader with every other optimizer.",
+        f"Intervals: {config.confidence:.0%} stratified bootstrap over seeds, widened for few seeds, on these workloads; those of the differences are "
+        "corrected for comparing every pair.",
     ]
     if left_out:
         notes.append(f"Not ranked, because scoring runs are missing: {', '.join(left_out)}.")
-    if summary.control is not None:
-        c = summary.control
-        said = "no difference found, as it should be" if c.passed else "a difference found where there is none"
-        css = "good" if c.passed else "bad"
-        notes.append(
-            f"A/A control, {escape(optimizers.get(c.optimizer).title)} against itself on other seeds: difference "
-            f'{text.estimate(c.difference, "score")}, <span class="{css}">{said}</span>.'
-        )
-    return f"<section><h2>Ranking</h2>{table(head, rows)}{''.join(f'<p class=soft>{note}</p>' for note in notes)}</section>"
+    shown = "".join(f"<p class=soft>{note}</p>" for note in notes)
+    return f"<section><h2>Ranking</h2>{table(head, rows)}{evidence.controls(summary)}{shown}</section>"
 
 
 def _legend(summary: Summary) -> str:
@@ -192,7 +190,7 @@ def _tuning(summary: Summary) -> str:
     )
     return (
         f'<section><h2>Tuning</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div>'
-        f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{table(head, rows)}<dl>{ranges}</dl></section>"
+        f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{table(head, rows)}<dl>{ranges}</dl>{evidence.budget(summary)}</section>"
     )
 
 
@@ -212,7 +210,7 @@ def _failures(summary: Summary) -> str:
             if trial.status == "diverged"
             else trial.record["error"]
         )
-        phase = _phase(trial.record)
+        phase = f"{summary.phases[trial.record['key']]}, seed {phase_of(spec['index'])[1]}"
         cells = (
             problems.get(spec["problem"]).title,
             optimizers.get(spec["optimizer"]).title,
@@ -229,11 +227,6 @@ def _failures(summary: Summary) -> str:
     if len(rows) > 12:
         listed = f"<details><summary>All {len(rows)} of them</summary>{listed}</details>"
     return f"<section><h2>Failed trials</h2><p>{intro}</p>{listed}</section>"
-
-
-def _phase(record: dict[str, Any]) -> str:
-    phase, index = phase_of(record["spec"]["index"])
-    return f"{phase}, seed {index}"
 
 
 def _rules(summary: Summary) -> str:
@@ -279,12 +272,14 @@ def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
     )
     facts = {
         "Seeds": seeds, "Python": environment["python"], "Libraries": libraries, "BLAS": blas, "Processor": f"{environment['cpu']}, {environment['cores']} cores, SIMD {', '.join(environment['simd'])}",
-        "System": environment["system"], "Source": environment["git"] or "not a git checkout", "Work": spent, "Made": environment["made"],
+        "Canary": f"{environment['canary']} (equal canaries promise equal bits)", "System": environment["system"], "Source": environment["git"] or "not a git checkout", "Work": spent, "Made": environment["made"],
     }  # fmt: skip
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     return (
         f"<section><h2>Make it again</h2><pre>{escape(command)}</pre><p class=soft>The config, with every default written out "
         f"(<code>config.yaml</code> beside this page):</p><pre>{escape(config.to_yaml())}</pre><dl>{listed}</dl>"
         "<p class=soft>Beside this page: <code>curves.npz</code> (loss of every trial at every step), <code>trials.csv</code>, "
-        "<code>results.json</code>, <code>environment.json</code>, <code>summary.md</code>, <code>report.svg</code>.</p></section>"
+        "<code>results.json</code>, <code>environment.json</code>, <code>canary.npz</code>, the tables as <code>ranking.csv</code>, <code>pairs.csv</code>, "
+        "<code>targets.csv</code> and <code>tables.tex</code>, <code>summary.md</code>, <code>report.svg</code>. <code>hammer reproduce</code> with this folder "
+        "runs some of its trials again and compares bits.</p></section>"
     )

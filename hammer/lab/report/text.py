@@ -45,6 +45,11 @@ def estimate(e: Estimate | None, show: str = "number") -> str:
     return f"{shown(e.value)} [{shown(e.low)}, {shown(e.high)}]"
 
 
+def p_value(p: float) -> str:
+    """A p-value: two significant digits, and nothing below 0.0001."""
+    return "<0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def hyper(values: dict[str, float] | None) -> str:
     """``lr 0.00137``."""
     return "–" if values is None else ", ".join(f"{name} {value:.3g}" for name, value in values.items())
