@@ -115,8 +115,10 @@ def key(spec: TrialSpec) -> str:
 
 
 def target_of(config: Config, workload: str) -> float | None:
-    """The workload's frozen target, or None if this comparison derives its targets from its own scoring runs."""
-    return problems.get(workload).target.loss if config.targets == "frozen" else None
+    """The workload's frozen target, or None if this comparison derives it from its own scoring runs, as it does for a
+    workload that has none."""
+    target = problems.get(workload).target if config.targets == "frozen" else None
+    return None if target is None else target.loss
 
 
 def rating(trials: Sequence[Trial], target: float | None) -> tuple[float, float]:
