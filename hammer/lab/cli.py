@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     compare.add_argument(
         "what", nargs="*", metavar="CONFIG|OPTIMIZER",
-        help="a YAML file, a shipped config (quick, smoke, targets), or optimizers to compare instead of the config's; default: quick",
+        help="a YAML file, a shipped config (quick, smoke, light, full, long, targets), or optimizers to compare instead of the config's; default: quick",
     )  # fmt: skip
     compare.add_argument("--workloads", metavar="A,B", help="compare on these workloads instead of the config's")
     compare.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and workload")
@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
     function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
 
-    listing = commands.add_parser("list", help="list the workloads or optimizers there are")
-    listing.add_argument("what", choices=["workloads", "optimizers"])
+    listing = commands.add_parser("list", help="list the problems or optimizers there are")
+    listing.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
     commands.add_parser(
         "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     )

@@ -63,12 +63,11 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def listing(what: str) -> int:
-    """Print the workloads or the optimizers there are."""
-    if what == "workloads":
+    """Print the problems ("workloads" is the configs' word for them) or the optimizers there are."""
+    if what != "optimizers":
         for problem in map(problems.get, problems.names()):
-            print(
-                f"{problem.name:<18}{problem.about}; {problem.steps} steps, target {problem.target.loss:g} ({problem.loss})"
-            )
+            target = f"target {problem.target.loss:g}" if problem.target else "no frozen target"
+            print(f"{problem.name:<23} {problem.about}; {problem.steps} steps, {target} ({problem.loss})")
     else:
         for entry in optimizers.ENTRIES.values():
             fixed = f"; fixed: {report.text.settings(entry.fixed)}" if entry.fixed else ""

@@ -14,7 +14,7 @@ from typing import Any
 from . import optimizers, problems
 from .errors import UsageError, unknown
 
-SHIPPED = ("quick", "smoke", "targets")
+SHIPPED = ("quick", "smoke", "light", "full", "long", "targets")
 """The configs in this package, known to the command by their names."""
 
 

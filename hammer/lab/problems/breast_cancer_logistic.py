@@ -7,7 +7,7 @@ import numpy as np
 from autograd import nn, ops
 
 from ..datasets import breast_cancer, split, standardised
-from ..problem import Problem, Supervised, binary_accuracy
+from ..problem import Problem, Supervised, Target, binary_accuracy
 from ..seeds import Streams
 
 PENALTY = 1e-2
@@ -35,5 +35,7 @@ PROBLEM = Problem(
     batch_size=32,
     loss="held-out cross-entropy with the penalty",
     metric="accuracy",
-    target=None,
+    target=Target(
+        0.135, "targets.yaml: 8 of 10 scoring seeds of momentum, the best baseline, reach it within 150 of 300 steps"
+    ),
 )

@@ -3,7 +3,7 @@
 from autograd import nn
 
 from ..datasets import Dataset, digits, split
-from ..problem import Problem, Supervised, r_squared
+from ..problem import Problem, Supervised, Target, r_squared
 from ..seeds import Streams
 
 WIDTHS = (64, 48, 32, 16, 6, 16, 32, 48, 64)
@@ -34,5 +34,7 @@ PROBLEM = Problem(
     batch_size=64,
     loss="held-out mean squared error",
     metric="R²",
-    target=None,
+    target=Target(
+        0.033, "targets.yaml: 8 of 10 scoring seeds of adam, the best baseline, reach it within 200 of 400 steps"
+    ),
 )

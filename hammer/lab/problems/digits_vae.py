@@ -7,7 +7,7 @@ import numpy as np
 from autograd import DiffTensor, nn, no_grad, ops
 
 from ..datasets import Dataset, digits, split
-from ..problem import Problem, Supervised
+from ..problem import Problem, Supervised, Target
 from ..seeds import Streams
 
 LATENT = 8
@@ -74,5 +74,7 @@ PROBLEM = Problem(
     batch_size=64,
     loss="held-out negative evidence lower bound (nats for an image)",
     metric="KL divergence (nats)",
-    target=None,
+    target=Target(
+        26, "targets.yaml: 8 of 10 scoring seeds of adam, the best baseline, reach it within 200 of 400 steps"
+    ),
 )

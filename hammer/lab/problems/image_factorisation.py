@@ -5,7 +5,7 @@ from typing import Any
 from autograd import DiffTensor, nn, ops
 
 from ..datasets import Dataset, photograph, pixels, reduced, split
-from ..problem import Problem, Supervised, psnr
+from ..problem import Problem, Supervised, Target, psnr
 from ..seeds import Streams
 
 RANK = 8
@@ -46,5 +46,7 @@ PROBLEM = Problem(
     batch_size=512,
     loss="held-out mean squared error",
     metric="PSNR (dB)",
-    target=None,
+    target=Target(
+        0.00767, "targets.yaml: 8 of 10 scoring seeds of adamw, the best baseline, reach it within 200 of 400 steps"
+    ),
 )

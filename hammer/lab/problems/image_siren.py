@@ -7,7 +7,7 @@ import numpy as np
 from autograd import nn, ops
 
 from ..datasets import Dataset, photograph, pixels, reduced, split
-from ..problem import Problem, Supervised, psnr
+from ..problem import Problem, Supervised, Target, psnr
 from ..seeds import Streams
 
 WIDTH, OMEGA = 48, 20.0
@@ -48,5 +48,7 @@ PROBLEM = Problem(
     batch_size=256,
     loss="held-out mean squared error",
     metric="PSNR (dB)",
-    target=None,
+    target=Target(
+        0.00604, "targets.yaml: 8 of 10 scoring seeds of momentum, the best baseline, reach it within 200 of 400 steps"
+    ),
 )

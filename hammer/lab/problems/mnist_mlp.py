@@ -3,7 +3,7 @@
 from autograd import nn
 
 from ..datasets import mnist, split
-from ..problem import Problem, Supervised, accuracy
+from ..problem import Problem, Supervised, Target, accuracy
 from ..seeds import Streams
 
 
@@ -26,5 +26,7 @@ PROBLEM = Problem(
     batch_size=64,
     loss="held-out cross-entropy",
     metric="accuracy",
-    target=None,
+    target=Target(
+        0.288, "targets.yaml: 8 of 10 scoring seeds of adam, the best baseline, reach it within 150 of 300 steps"
+    ),
 )

@@ -7,7 +7,7 @@ import numpy as np
 from autograd import nn
 
 from ..datasets import sonnets, windows
-from ..problem import Problem, Supervised, next_accuracy, next_cross_entropy
+from ..problem import Problem, Supervised, Target, next_accuracy, next_cross_entropy
 from ..seeds import Streams
 
 LENGTH, WIDTH = 16, 32
@@ -44,5 +44,7 @@ PROBLEM = Problem(
     batch_size=16,
     loss="held-out cross-entropy (nats for a character)",
     metric="accuracy",
-    target=None,
+    target=Target(
+        2.31, "targets.yaml: 8 of 10 scoring seeds of rmsprop, the best baseline, reach it within 75 of 150 steps"
+    ),
 )
