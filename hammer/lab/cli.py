@@ -12,7 +12,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, or `hammer doctor` a fault
+  1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, `hammer doctor`
+       a fault, or a diagnostic of `hammer diagnose` does not count
   2    bad input or a missing library: one line says what, and nothing was run
   130  interrupted: finished trials are kept, a partial report is written, and the same command goes on from there
 """
@@ -110,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
     function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
 
+    diagnose = commands.add_parser(
+        "diagnose", help="pass/fail diagnostics of optimizers: saddles, cliffs, noise, delay, ...", epilog=_EXIT_CODES,
+        formatter_class=form, description="Try optimizers on small landscapes with one difficulty each, and print who passes.",
+    )  # fmt: skip
+    diagnose.add_argument("optimizers", nargs="+", metavar="OPTIMIZER", help="what to try (hammer list optimizers)")
+    diagnose.add_argument("--only", metavar="A,B", help="only these diagnostics")
+
     listing = commands.add_parser("list", help="list the problems or optimizers there are")
     listing.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
     commands.add_parser(
@@ -132,6 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .checks.command import check
 
             return check(arguments)
+        if arguments.command == "diagnose":
+            from .diagnostics.command import diagnose
+
+            return diagnose(arguments)
         if arguments.command == "list":
             from .commands import listing
 

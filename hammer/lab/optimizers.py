@@ -88,3 +88,8 @@ ENTRIES = {
 def get(name: str) -> Entry:
     """The entry of a name out of ``ENTRIES``."""
     return ENTRIES[name]
+
+
+def names() -> list[str]:
+    """The entries' names."""
+    return list(ENTRIES)
