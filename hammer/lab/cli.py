@@ -120,6 +120,15 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="list the problems or optimizers there are")
     listing.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
+    for command in (compare, diagnose, listing):
+        command.add_argument(
+            "--from", dest="own", type=Path, action="append", default=[], metavar="FOLDER",
+            help="look for problems and optimizers of your own in FOLDER/problems and FOLDER/optimizers as well",
+        )  # fmt: skip
+    new = commands.add_parser("new", help="write a small working problem or optimizer of your own, with its test")
+    new.add_argument("kind", choices=["problem", "optimizer"])
+    new.add_argument("name", help="its name: lower-case letters, digits and _")
+    new.add_argument("--in", dest="folder", type=Path, default=Path("lab"), metavar="FOLDER", help="where (default: lab)")
     commands.add_parser(
         "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     )
@@ -132,25 +141,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise UsageError(f"unknown argument {unknown[0]!r} (see hammer {arguments.command} --help)")
-        if arguments.command == "compare":
-            from .commands import compare
+        if own := getattr(arguments, "own", []):
+            from .discovery import looking_in
 
-            return compare(arguments)
-        if arguments.command == "check":
-            from .checks.command import check
-
-            return check(arguments)
-        if arguments.command == "diagnose":
-            from .diagnostics.command import diagnose
-
-            return diagnose(arguments)
-        if arguments.command == "list":
-            from .commands import listing
-
-            return listing(arguments.what)
-        from .doctor import doctor
-
-        return doctor()
+            with looking_in(own):
+                return _run(arguments)
+        return _run(arguments)
     except UsageError as error:
         print(f"hammer {arguments.command}: {error}", file=sys.stderr)
         return USAGE
@@ -160,3 +156,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `hammer list optimizers | head -1`
         sys.stderr.close()
         return DONE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "compare":
+        from .commands import compare
+
+        return compare(arguments)
+    if arguments.command == "check":
+        from .checks.command import check
+
+        return check(arguments)
+    if arguments.command == "diagnose":
+        from .diagnostics.command import diagnose
+
+        return diagnose(arguments)
+    if arguments.command == "new":
+        from .templates import new
+
+        return new(arguments)
+    if arguments.command == "list":
+        from .commands import listing
+
+        return listing(arguments.what)
+    from .doctor import doctor
+
+    return doctor()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import optimizers, problems
+from . import discovery, optimizers, problems
 from .config import Config
 from .environment import arithmetic, code_version
 from .seeds import indices
@@ -111,7 +111,10 @@ def controlled(config: Config) -> str | None:
 
 def key(spec: TrialSpec) -> str:
     """The name of a trial: the hash of all that decides its bits."""
-    return key_of({"spec": spec.described(), "code": code_version(spec.problem), "arithmetic": arithmetic()})
+    own = [problems.own_file(spec.problem), optimizers.own_file(spec.optimizer)]
+    files = [file for path in own if path is not None for file in discovery.code_of(path)]
+    code = code_version(spec.problem, tuple(files)) if files else code_version(spec.problem)
+    return key_of({"spec": spec.described(), "code": code, "arithmetic": arithmetic()})
 
 
 def target_of(config: Config, workload: str) -> float | None:

@@ -59,7 +59,7 @@ def _on_average(x: Any, _t: Any) -> Any:
 
 
 DIAGNOSTICS = (
-    Diagnostic("heavy_tails", "gradient noise without a variance", _isotropic, _zeros, (-3.0, 3.0), 500, 0.05, "adam",
+    Diagnostic("heavy_tails", "gradient noise without a variance", _isotropic, _zeros, (-3.0, 3.0), 500, 0.08, "adam",
                spoil=_heavy_tailed),
     Diagnostic("delay", "gradients that are ten steps old", _quadratic, _zeros, (-3.0, 3.0), 500, 1e-3, "adam", delay=10),
     Diagnostic("sparse", "coordinates seen in one step of one to fifty", _isotropic, _zeros, (-3.0, 3.0), 500, 1e-3, "adam",
