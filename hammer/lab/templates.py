@@ -63,21 +63,20 @@ def test_{name}_learns_and_repeats():
 
 OPTIMIZER = '''"""{title}: say here what it does, and where it is from."""
 
-from autograd.gradients import from_leaves
+from autograd.gradients import leafwise
 from hammer.lab.optimizers import Entry, LogRange
 
 
 def make(*, lr, momentum):
     """Heavy ball (Polyak 1964), the update being -lr m with m <- momentum m + g. Change it to yours."""
 
-    def start(param):
-        return 0.0 * param
+    def step(g, p, t, m):
+        """The update of one parameter p with gradient g at its step t; m starts at zero and is changed in place."""
+        m *= momentum
+        m += g
+        return -lr * m
 
-    def step(grad, m, param):
-        m = momentum * m + grad
-        return -lr * m, m
-
-    return from_leaves(start, step)
+    return leafwise(step, ["m"])
 
 
 OPTIMIZER = Entry(
