@@ -71,7 +71,7 @@ def _attend(
     scores = ops.matmul(scaled, ops.swapaxes(key, -1, -2))
     if causal:
         raw = scores.raw if isinstance(scores, DiffTensor) else scores
-        mask, allowed = causal_mask(*scores.shape[-2:], like=raw), True
+        mask, allowed = causal_mask(scores.shape[-2], scores.shape[-1], like=raw), True
     if mask is not None:
         scores = _masked(scores, mask, allowed)
     weights = ops.softmax(scores, axis=-1)
@@ -145,7 +145,9 @@ class MultiheadAttention(Module):
         """
         for name, x in (("query", query), ("key", key), ("value", value)):
             if x.ndim != 3 or x.shape[2] != self.embed_dim:
-                raise ValueError(f"MultiheadAttention: {name} {tuple(x.shape)} must have three axes, the last {self.embed_dim}")
+                raise ValueError(
+                    f"MultiheadAttention: {name} {tuple(x.shape)} must have three axes, the last {self.embed_dim}"
+                )
         q, k, v = (self._heads(x) for x in self._projected(query, key, value))
         p = self.dropout if self.training else 0.0
         joined, weights = _attend(q, k, v, attn_mask, False, p, is_causal, None, self.rng)
@@ -260,7 +262,7 @@ class PositionalEmbedding(Module):
             raise ValueError(
                 f"PositionalEmbedding: input {tuple(x.shape)} must be (N, L, {self.embed_dim}) with L up to {self.max_len}"
             )
-        return x + self.weight[: x.shape[1]]
+        return x + ops.getitem(self.weight, slice(x.shape[1]))
 
     def extra_repr(self) -> str:
         return f"{self.max_len}, {self.embed_dim}"

@@ -128,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new", help="write a small working problem or optimizer of your own, with its test")
     new.add_argument("kind", choices=["problem", "optimizer"])
     new.add_argument("name", help="its name: lower-case letters, digits and _")
-    new.add_argument("--in", dest="folder", type=Path, default=Path("lab"), metavar="FOLDER", help="where (default: lab)")
+    new.add_argument(
+        "--in", dest="folder", type=Path, default=Path("lab"), metavar="FOLDER", help="where (default: lab)"
+    )
     commands.add_parser(
         "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     )

@@ -67,7 +67,9 @@ def breast_cancer() -> Dataset:
     from sklearn.datasets import load_breast_cancer
 
     bunch = load_breast_cancer()
-    return Dataset("breast_cancer", "scikit-learn load_breast_cancer", bunch.data, bunch.target[:, None].astype(np.float64))
+    return Dataset(
+        "breast_cancer", "scikit-learn load_breast_cancer", bunch.data, bunch.target[:, None].astype(np.float64)
+    )
 
 
 @cache
@@ -119,7 +121,9 @@ def textures(size: int = 16, stride: int = 8) -> Split:
             patches = windows.reshape(-1, size * size)
             patches = patches - patches.mean(axis=1, keepdims=True)
             parts[held].append((patches.reshape(-1, 1, size, size), np.full(len(patches), label)))
-    x, y, x_held, y_held = (np.concatenate(column) for held in (False, True) for column in zip(*parts[held], strict=True))
+    x, y, x_held, y_held = (
+        np.concatenate(column) for held in (False, True) for column in zip(*parts[held], strict=True)
+    )
     return Split(x / x.std(), y, x_held / x.std(), y_held)
 
 

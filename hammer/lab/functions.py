@@ -116,7 +116,9 @@ def _rosenbrock_gradient(x: np.ndarray) -> np.ndarray:
     return g
 
 
-_function("rosenbrock", _rosenbrock, _rosenbrock_gradient, (1.0, 1.0), domain=(-5.0, 10.0), start=(-1.2, 1.0), scalable=True)
+_function(
+    "rosenbrock", _rosenbrock, _rosenbrock_gradient, (1.0, 1.0), domain=(-5.0, 10.0), start=(-1.2, 1.0), scalable=True
+)
 
 
 def _zakharov(x: Any) -> Any:
@@ -130,7 +132,9 @@ def _zakharov_gradient(x: np.ndarray) -> np.ndarray:
     return 2.0 * x + (2.0 * s + 4.0 * s**3) * i
 
 
-_function("zakharov", _zakharov, _zakharov_gradient, (0.0,) * 3, domain=(-5.0, 10.0), start=(1.0, 2.0, -1.0), scalable=True)
+_function(
+    "zakharov", _zakharov, _zakharov_gradient, (0.0,) * 3, domain=(-5.0, 10.0), start=(1.0, 2.0, -1.0), scalable=True
+)
 
 
 def _dixon_price(x: Any) -> Any:
@@ -318,7 +322,9 @@ def _ackley_gradient(x: np.ndarray) -> np.ndarray:
     return waves + (4.0 * math.exp(-0.2 * away) * x / (n * away) if away else 0.0)  # a cone: no gradient at its tip
 
 
-_function("ackley", _ackley, _ackley_gradient, (0.0,) * 3, domain=(-32.768, 32.768), start=(2.5, -1.5, 0.5), scalable=True)
+_function(
+    "ackley", _ackley, _ackley_gradient, (0.0,) * 3, domain=(-32.768, 32.768), start=(2.5, -1.5, 0.5), scalable=True
+)
 
 
 def _rastrigin(x: Any) -> Any:
@@ -340,7 +346,15 @@ def _griewank_gradient(x: np.ndarray) -> np.ndarray:
     return x / 2000.0 + others * np.sin(x / root) / root
 
 
-_function("griewank", _griewank, _griewank_gradient, (0.0,) * 3, domain=(-600.0, 600.0), start=(20.0, -30.0, 10.0), scalable=True)
+_function(
+    "griewank",
+    _griewank,
+    _griewank_gradient,
+    (0.0,) * 3,
+    domain=(-600.0, 600.0),
+    start=(20.0, -30.0, 10.0),
+    scalable=True,
+)
 
 
 def _levy(x: Any) -> Any:

@@ -126,10 +126,14 @@ def new(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{path} is there already, and was not changed")
     for path, text in written.items():
         _write(path, text.format(name=name, title=name.replace("_", " ").capitalize()))
-    example = f"hammer compare {name} adam --from {folder}" if kind == "optimizer" else (
-        f"hammer compare adam --workloads {name} --from {folder}"
+    example = (
+        f"hammer compare {name} adam --from {folder}"
+        if kind == "optimizer"
+        else (f"hammer compare adam --workloads {name} --from {folder}")
     )
-    print(f"wrote {' and '.join(map(str, written))}\ntest it:    python -m pytest {folder}/tests\ncompare it: {example}")
+    print(
+        f"wrote {' and '.join(map(str, written))}\ntest it:    python -m pytest {folder}/tests\ncompare it: {example}"
+    )
     return 0
 
 

@@ -66,7 +66,7 @@ def test_recurrent_layers_start_at_zero_and_take_either_order(kind):
     first, last = make(3, 4, rng=0, dtype=np.float64), make(3, 4, rng=0, batch_first=True, dtype=np.float64)
     x = RNG(3).normal(size=(6, 2, 3))
     zeros = np.zeros((1, 2, 4))
-    output, state = first(x)
+    output, _ = first(x)
     close(output.numpy(), first(x, (zeros, zeros) if kind == "LSTM" else zeros)[0].numpy())
     close(np.swapaxes(output.numpy(), 0, 1), last(np.swapaxes(x, 0, 1))[0].numpy())
     # A sequence in two parts, the state handed over, is the sequence.

@@ -37,5 +37,7 @@ def diagnose(arguments: argparse.Namespace) -> int:
             row += f"{'pass' if tried.passed else 'fail':<{width}}"
         print(f"{d.name:<17}{row}{d.reference}" + (f"; does not count: {fault}" if fault else ""), flush=True)
     print(f"{'passed':<17}" + "".join(f"{f'{passed[n]} of {counted}':<{width}}" for n in arguments.optimizers))
-    print(f"\nBest of {TRIALS} settings on a tuning seed, then {SEEDS} fresh seeds, of which four fifths must reach the goal.")
+    print(
+        f"\nBest of {TRIALS} settings on a tuning seed, then {SEEDS} fresh seeds, of which four fifths must reach the goal."
+    )
     return 0 if counted == len(chosen) else 1

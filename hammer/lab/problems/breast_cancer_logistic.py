@@ -17,8 +17,10 @@ def start(streams: Streams, dtype: str) -> Supervised:
     parts = standardised(split(breast_cancer(), streams("split"), held=169, dtype=dtype), targets=False)
     model = nn.Linear(30, 1, rng=streams("init"), dtype=dtype)
 
+    weight: Any = model.weight
+
     def loss(logits: Any, y: np.ndarray) -> Any:
-        penalty = (0.5 * PENALTY) * ops.sum(model.weight * model.weight)
+        penalty = (0.5 * PENALTY) * ops.sum(weight * weight)
         return nn.losses.binary_cross_entropy_with_logits(logits, y) + penalty
 
     return Supervised(parts, model, loss, binary_accuracy, batch_size=32, rng=streams("batches"))

@@ -1,5 +1,7 @@
 """A deep autoencoder: eight layers with a narrow middle, long a test of optimizers (Martens 2010)."""
 
+import itertools
+
 from autograd import nn
 
 from ..datasets import Dataset, digits, split
@@ -15,7 +17,7 @@ def start(streams: Streams, dtype: str) -> Supervised:
     parts = split(data, streams("split"), held=400, dtype=dtype)
     rng = streams("init")
     layers: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(WIDTHS)):
         if i:
             layers.append(nn.Tanh())
         layers.append(nn.Linear(inputs, outputs, rng=rng, dtype=dtype))
