@@ -22,7 +22,7 @@ import numpy as np
 import autograd
 import hammer
 
-LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "threadpoolctl")
+LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "pillow", "threadpoolctl")
 """Libraries whose version can change a trial's bits."""
 
 THREAD_VARIABLES = (

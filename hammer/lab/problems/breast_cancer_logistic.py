@@ -29,7 +29,7 @@ def start(streams: Streams, dtype: str) -> Supervised:
 PROBLEM = Problem(
     name="breast_cancer_logistic",
     title="L2 logistic regression, breast cancer",
-    about="logistic regression on 30 standardised measurements with the penalty 0.005 |w|²",
+    about="logistic regression on 30 standardised measurements with the penalty 0.005 ‖w‖²",
     data="scikit-learn load_breast_cancer: 400 to train on, 169 held out",
     start=start,
     steps=300,
