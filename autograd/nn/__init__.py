@@ -9,11 +9,18 @@
     >>> [p.grad.shape for p in model.parameters()]
     [(8, 4), (8,), (3, 8), (3,)]
 
-``module`` has Module, ``layers`` the layers with parameters or state, ``containers`` the rest, ``losses`` the losses, as
-functions too, and ``init`` the initialisers.
+``module`` has Module, ``layers`` the layers with parameters or state, ``recurrent`` and ``attention`` those for sequences,
+``containers`` the rest, ``losses`` the losses, as functions too, and ``init`` the initialisers.
 """
 
 from . import init, losses
+from .attention import (
+    MultiheadAttention,
+    PositionalEmbedding,
+    TransformerEncoderLayer,
+    scaled_dot_product_attention,
+    sinusoids,
+)
 from .containers import (
     ELU,
     GELU,
@@ -55,10 +62,14 @@ from .losses import (
     SmoothL1Loss,
 )
 from .module import Module, Parameter
+from .recurrent import GRU, LSTM, RNN
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -83,8 +94,10 @@ __all__ = [
     "MSELoss",
     "MaxPool2d",
     "Module",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
+    "PositionalEmbedding",
     "ReLU",
     "Sequential",
     "SiLU",
@@ -93,6 +106,9 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerEncoderLayer",
     "init",
     "losses",
+    "scaled_dot_product_attention",
+    "sinusoids",
 ]  # fmt: skip

@@ -136,8 +136,8 @@ def summarise(comparison: Comparison) -> Summary:
 
 
 def _target(config: Config, workload: str, scoring: dict[Pair, list[Trial]]) -> tuple[float, str] | None:
-    if config.targets == "frozen":
-        frozen = problems.get(workload).target
+    frozen = problems.get(workload).target if config.targets == "frozen" else None
+    if frozen is not None:
         return frozen.loss, frozen.set_by
     runs = {o: scoring[workload, o] for o in config.optimizers if len(scoring[workload, o]) == config.seeds}
     derived = protocol.derived_target(runs)

@@ -13,7 +13,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _EXIT_CODES = """exit codes:
   0    done
   1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, `hammer reproduce` other
-       bits, or `hammer doctor` a fault; or training could not go on (a loss that is not finite)
+       bits, `hammer doctor` a fault, or a diagnostic of `hammer diagnose` does not count; or training could not go on (a loss
+       that is not finite)
   2    bad input or a missing library: one line says what, and nothing was run
   130  interrupted: what was done is kept, and a message says how to go on
 """
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     compare.add_argument(
         "what", nargs="*", metavar="CONFIG|OPTIMIZER",
-        help="a YAML file, a shipped config (quick, smoke, targets), or optimizers to compare instead of the config's; default: quick",
+        help="a YAML file, a shipped config (quick, smoke, light, full, long, targets), or optimizers to compare instead of the config's; default: quick",
     )  # fmt: skip
     compare.add_argument("--workloads", metavar="A,B", help="compare on these workloads instead of the config's")
     compare.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and workload")
@@ -157,8 +158,26 @@ def _parser() -> argparse.ArgumentParser:
         "--store", type=Path, default=Path("runs"), metavar="DIR", help="where the trials' records are (default: runs)"
     )
 
-    listing = commands.add_parser("list", help="list the workloads or optimizers there are")
-    listing.add_argument("what", choices=["workloads", "optimizers"])
+    diagnose = commands.add_parser(
+        "diagnose", help="pass/fail diagnostics of optimizers: saddles, cliffs, noise, delay, ...", epilog=_EXIT_CODES,
+        formatter_class=form, description="Try optimizers on small landscapes with one difficulty each, and print who passes.",
+    )  # fmt: skip
+    diagnose.add_argument("optimizers", nargs="+", metavar="OPTIMIZER", help="what to try (hammer list optimizers)")
+    diagnose.add_argument("--only", metavar="A,B", help="only these diagnostics")
+
+    listing = commands.add_parser("list", help="list the problems or optimizers there are")
+    listing.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
+    for command in (compare, diagnose, listing):
+        command.add_argument(
+            "--from", dest="own", type=Path, action="append", default=[], metavar="FOLDER",
+            help="look for problems and optimizers of your own in FOLDER/problems and FOLDER/optimizers as well",
+        )  # fmt: skip
+    new = commands.add_parser("new", help="write a small working problem or optimizer of your own, with its test")
+    new.add_argument("kind", choices=["problem", "optimizer"])
+    new.add_argument("name", help="its name: lower-case letters, digits and _")
+    new.add_argument(
+        "--in", dest="folder", type=Path, default=Path("lab"), metavar="FOLDER", help="where (default: lab)"
+    )
     commands.add_parser(
         "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     )
@@ -171,38 +190,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise UsageError(f"unknown argument {unknown[0]!r} (see hammer {arguments.command} --help)")
-        if arguments.command == "compare":
-            from .commands import compare
+        if own := getattr(arguments, "own", []):
+            from .discovery import looking_in
 
-            return compare(arguments)
-        if arguments.command == "check":
-            from .checks.command import check
-
-            return check(arguments)
-        if arguments.command == "run":
-            from .training.command import run
-
-            return run(arguments)
-        if arguments.command == "schema":
-            from .training.command import schema
-
-            return schema()
-
-        if arguments.command == "reproduce":
-            from .reproduce import reproduce
-
-            return reproduce(arguments)
-        if arguments.command == "export":
-            from .export import export
-
-            return export(arguments)
-        if arguments.command == "list":
-            from .commands import listing
-
-            return listing(arguments.what)
-        from .doctor import doctor
-
-        return doctor()
+            with looking_in(own):
+                return _run(arguments)
+        return _run(arguments)
     except UsageError as error:
         print(f"hammer {arguments.command}: {error}", file=sys.stderr)
         return USAGE
@@ -212,3 +205,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `hammer list optimizers | head -1`
         sys.stderr.close()
         return DONE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "compare":
+        from .commands import compare
+
+        return compare(arguments)
+    if arguments.command == "check":
+        from .checks.command import check
+
+        return check(arguments)
+    if arguments.command == "diagnose":
+        from .diagnostics.command import diagnose
+
+        return diagnose(arguments)
+    if arguments.command == "new":
+        from .templates import new
+
+        return new(arguments)
+    if arguments.command == "run":
+        from .training.command import run
+
+        return run(arguments)
+    if arguments.command == "schema":
+        from .training.command import schema
+
+        return schema()
+    if arguments.command == "reproduce":
+        from .reproduce import reproduce
+
+        return reproduce(arguments)
+    if arguments.command == "export":
+        from .export import export
+
+        return export(arguments)
+    if arguments.command == "list":
+        from .commands import listing
+
+        return listing(arguments.what)
+    from .doctor import doctor
+
+    return doctor()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import analysis, canary, config, environment, optimizers, problems, report
+from . import analysis, canary, config, discovery, environment, optimizers, problems, report
 from .comparison import Comparison
 from .config import SHIPPED, Config
 from .errors import UsageError, missing, unknown
@@ -49,6 +49,8 @@ def compare(arguments: argparse.Namespace) -> int:
     made = {**machine, "made": when, "jobs": jobs, "seconds": round(time.perf_counter() - started, 1)}
     summary = analysis.summarise(comparison)
     again = ["hammer", "compare", str(folder / "config.yaml")]
+    for own in discovery.folders():
+        again += ["--from", str(own)]
     if arguments.out != Path("reports"):
         again += ["--out", str(arguments.out)]
     try:
@@ -64,14 +66,13 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def listing(what: str) -> int:
-    """Print the workloads or the optimizers there are."""
-    if what == "workloads":
+    """Print the problems ("workloads" is the configs' word for them) or the optimizers there are."""
+    if what != "optimizers":
         for problem in map(problems.get, problems.names()):
-            print(
-                f"{problem.name:<18}{problem.about}; {problem.steps} steps, target {problem.target.loss:g} ({problem.loss})"
-            )
+            target = f"target {problem.target.loss:g}" if problem.target else "no frozen target"
+            print(f"{problem.name:<23} {problem.about}; {problem.steps} steps, {target} ({problem.loss})")
     else:
-        for entry in optimizers.ENTRIES.values():
+        for entry in map(optimizers.get, optimizers.names()):
             fixed = f"; fixed: {report.text.settings(entry.fixed)}" if entry.fixed else ""
             print(
                 f"{entry.name:<18}{entry.title}; {', '.join(f'{name} {r}' for name, r in entry.space.items())}{fixed}"
@@ -86,11 +87,11 @@ def _need_libraries() -> None:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    names: list[str] = [name for name in arguments.what if name in optimizers.ENTRIES]
-    others: list[str] = [name for name in arguments.what if name not in optimizers.ENTRIES]
+    names: list[str] = [name for name in arguments.what if name in optimizers.names()]
+    others: list[str] = [name for name in arguments.what if name not in optimizers.names()]
     if len(others) > 1:
         raise UsageError(
-            f"one config at most; {' and '.join(map(repr, others))} are not optimizers ({', '.join(optimizers.ENTRIES)})"
+            f"one config at most; {' and '.join(map(repr, others))} are not optimizers ({', '.join(optimizers.names())})"
         )
     base = _read(others[0]) if others else config.shipped("quick")
     options: dict[str, Any] = {"name": arguments.name, "trials": arguments.trials, "seeds": arguments.seeds}
@@ -111,7 +112,7 @@ def _read(name: str) -> Config:
         if os.sep in name or path.suffix:
             raise UsageError(f"{name}: there is no such file")
         raise UsageError(
-            f"{name}: no such file; {unknown('config or optimizer', name, [*SHIPPED, *optimizers.ENTRIES])}"
+            f"{name}: no such file; {unknown('config or optimizer', name, [*SHIPPED, *optimizers.names()])}"
         )
     return config.load(path)
 

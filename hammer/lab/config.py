@@ -14,7 +14,7 @@ from typing import Any
 from . import optimizers, problems
 from .errors import UsageError, unknown
 
-SHIPPED = ("quick", "smoke", "targets")
+SHIPPED = ("quick", "smoke", "light", "full", "long", "targets")
 """The configs in this package, known to the command by their names."""
 
 
@@ -143,7 +143,7 @@ def from_mapping(values: Mapping[Any, Any], source: str) -> Config:
             raise UsageError(f"{source}: the field {key!r} is missing; known: {', '.join(known)}")
     checked: dict[str, Any] = {
         "workloads": _names(f"{source}: workloads", values["workloads"], "workload", problems.names()),
-        "optimizers": _names(f"{source}: optimizers", values["optimizers"], "optimizer", list(optimizers.ENTRIES)),
+        "optimizers": _names(f"{source}: optimizers", values["optimizers"], "optimizer", optimizers.names()),
     }
     for key, value in values.items():
         if key not in checked:
@@ -160,7 +160,7 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     for key, value in given.items():
         option = f"--{key.replace('_', '-')}"
         if key in ("workloads", "optimizers"):
-            known = problems.names() if key == "workloads" else list(optimizers.ENTRIES)
+            known = problems.names() if key == "workloads" else optimizers.names()
             given[key] = _names(option, value, key.removesuffix("s"), known)
         elif failure := _CHECKS[key](value):
             raise UsageError(f"{option}: {failure}; got {value!r}")

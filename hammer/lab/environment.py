@@ -25,7 +25,7 @@ import hammer
 
 from . import canary
 
-LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "threadpoolctl")
+LIBRARIES = ("numpy", "scipy", "optree", "scikit-learn", "mlxtend", "pillow", "threadpoolctl")
 """Libraries whose version can change a trial's bits."""
 
 THREAD_VARIABLES = (
@@ -96,15 +96,16 @@ def arithmetic() -> dict[str, Any]:
 
 
 @cache
-def code_version(problem: str) -> str:
-    """A hash of the code that a trial of ``problem`` runs. Comments and layout do not count."""
+def code_version(problem: str, own: tuple[Path, ...] = ()) -> str:
+    """A hash of the code that a trial of ``problem`` runs, with a user's ``own`` files. Comments and layout do not count."""
     lab = Path(__file__).parent
     engine = Path(autograd.__file__).parent
     files = [file for file in sorted(engine.rglob("*.py")) if engine / "testing" not in file.parents]
     files.append(Path(hammer.__file__).with_name("vortex.py"))
     files += [lab / f"{name}.py" for name in ("datasets", "optimizers", "problem", "seeds", "trial")]
-    digest = hashlib.sha256(_code(lab / "problems" / f"{problem}.py"))
-    for file in files:
+    built_in = lab / "problems" / f"{problem}.py"
+    digest = hashlib.sha256(_code(built_in) if built_in.exists() else b"")
+    for file in [*files, *own]:
         digest.update(_code(file))
     return digest.hexdigest()
 

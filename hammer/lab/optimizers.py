@@ -7,7 +7,10 @@ An entry's space is one for all problems. What a chain fixes (momentum, decay ra
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from . import discovery
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,17 @@ ENTRIES = {
 }
 
 
+def names() -> list[str]:
+    """The entries' names: the built-in ones, then a user's own (``hammer.lab.discovery``)."""
+    return [*ENTRIES, *(name for name in discovery.files("optimizers") if name not in ENTRIES)]
+
+
 def get(name: str) -> Entry:
-    """The entry of a name out of ``ENTRIES``."""
-    return ENTRIES[name]
+    """The entry of a name out of ``names()``."""
+    own = own_file(name)
+    return ENTRIES[name] if own is None else discovery.load("optimizers", own, Entry)
+
+
+def own_file(name: str) -> Path | None:
+    """The file of a user's own optimizer; None for a built-in one."""
+    return None if name in ENTRIES else discovery.files("optimizers")[name]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autograd import DiffTensor, no_grad
+from autograd import DiffTensor, no_grad, ops
 
 from .datasets import Split
 from .seeds import Streams
@@ -41,7 +41,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is compared on. ``steps`` is the step limit, the same for every optimizer; ``eval_every`` counts steps."""
+    """What is compared on. ``steps`` is the step limit, the same for every optimizer; ``eval_every`` counts steps.
+
+    ``target`` is None as long as no run has set one: then each comparison derives its own (docs/protocol.md, rule 5).
+    """
 
     name: str
     title: str
@@ -53,7 +56,7 @@ class Problem:
     batch_size: int | None
     loss: str
     metric: str
-    target: Target
+    target: Target | None
     dtype: str = "float32"
 
 
@@ -61,7 +64,7 @@ class Supervised:
     """Minimise ``loss(model(x), y)`` over batches of a dataset; judged on its held-out part.
 
     Args:
-        parts: the data.
+        parts: the data, of the dtype that the model takes.
         model: an ``autograd.nn.Module``.
         loss: ``loss(prediction, y) -> scalar tensor``.
         metric: ``metric(prediction, y) -> number``, on raw arrays.
@@ -118,6 +121,26 @@ def accuracy(prediction: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(np.argmax(prediction, axis=1) == y))
 
 
+def binary_accuracy(logits: np.ndarray, y: np.ndarray) -> float:
+    """The share of logits, of (N, 1), with the sign that ``y`` (0 or 1) asks for."""
+    return float(np.mean((logits > 0) == (y > 0.5)))
+
+
+def next_accuracy(prediction: np.ndarray, y: np.ndarray) -> float:
+    """The share of places of (N, L) at which the largest output, of (N, L, classes), is the right class."""
+    return float(np.mean(np.argmax(prediction, axis=-1) == y))
+
+
+def next_cross_entropy(prediction: Any, y: np.ndarray) -> Any:
+    """The mean cross-entropy over the places of sequences: prediction (N, L, classes), y (N, L) integers."""
+    return ops.mean(ops.cross_entropy(prediction, y, axis=2))
+
+
+def psnr(prediction: np.ndarray, y: np.ndarray) -> float:
+    """The peak signal-to-noise ratio in decibels of values with the range 1: -10 log₁₀ of the mean squared error."""
+    return float(-10.0 * np.log10(np.mean((prediction - y) ** 2)))
+
+
 def r_squared(prediction: np.ndarray, y: np.ndarray) -> float:
-    """The share of the variance of ``y`` that the prediction explains; both (N, 1)."""
+    """The share of the variance of ``y`` over the examples that the prediction explains; both (N, outputs)."""
     return float(1.0 - np.sum((prediction - y) ** 2) / np.sum((y - y.mean(axis=0)) ** 2))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import optimizers, problems
+from . import discovery, optimizers, problems
 from .config import Config
 from .environment import arithmetic, code_version
 from .seeds import indices
@@ -127,12 +127,17 @@ def handicap(hyper: dict[str, float]) -> dict[str, float]:
 
 def key(spec: TrialSpec) -> str:
     """The name of a trial: the hash of all that decides its bits."""
-    return key_of({"spec": spec.described(), "code": code_version(spec.problem), "arithmetic": arithmetic()})
+    own = [problems.own_file(spec.problem), optimizers.own_file(spec.optimizer)]
+    files = [file for path in own if path is not None for file in discovery.code_of(path)]
+    code = code_version(spec.problem, tuple(files)) if files else code_version(spec.problem)
+    return key_of({"spec": spec.described(), "code": code, "arithmetic": arithmetic()})
 
 
 def target_of(config: Config, workload: str) -> float | None:
-    """The workload's frozen target, or None if this comparison derives its targets from its own scoring runs."""
-    return problems.get(workload).target.loss if config.targets == "frozen" else None
+    """The workload's frozen target, or None if this comparison derives it from its own scoring runs, as it does for a
+    workload that has none."""
+    target = problems.get(workload).target if config.targets == "frozen" else None
+    return None if target is None else target.loss
 
 
 def rating(trials: Sequence[Trial], target: float | None) -> tuple[float, float]:

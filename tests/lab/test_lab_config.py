@@ -139,11 +139,14 @@ def test_a_written_config_reads_back_as_itself(tmp_path: Path) -> None:
 
 
 def test_shipped_configs_are_sound() -> None:
-    quick = config.shipped("quick")
-    assert set(quick.workloads) == set(problems.names())
+    quick, full, long = (config.shipped(name) for name in ("quick", "full", "long"))
+    assert {*full.workloads, *long.workloads} == set(problems.names())
+    assert {*quick.workloads, *config.shipped("light").workloads} < {*full.workloads}
     assert any(not optimizers.get(name).baseline for name in quick.optimizers)
     targets = config.shipped("targets")
     assert all(optimizers.get(name).baseline for name in targets.optimizers)
+    assert set(targets.workloads) == set(full.workloads)
+    assert all(problems.get(name).target for name in full.workloads)
     assert targets.targets == "derived" and targets.seed != quick.seed
 
 
