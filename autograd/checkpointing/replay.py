@@ -95,7 +95,7 @@ class Drawn:
 
     def cost(self, output: Any, **_params: Any) -> tuple[float, int]:
         """Ten operations for each number; the bytes written."""
-        return 10.0 * output.size, nbytes(output)
+        return 10.0 * math.prod(output.shape), nbytes(output)
 
 
 class _Made(NamedTuple):
