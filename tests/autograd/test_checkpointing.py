@@ -9,7 +9,8 @@ from autograd import BackwardPass, DiffTensor, checkpoint, checkpoint_sequential
 def layers():
     rng = np.random.default_rng(1)
     return [
-        nn.Sequential(nn.Linear(8, 8, rng=rng), nn.BatchNorm1d(8), nn.Dropout(0.3, rng=rng), nn.Tanh()) for _ in range(9)
+        nn.Sequential(nn.Linear(8, 8, rng=rng), nn.BatchNorm1d(8), nn.Dropout(0.3, rng=rng), nn.Tanh())
+        for _ in range(9)
     ]
 
 
