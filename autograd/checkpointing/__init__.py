@@ -2,10 +2,9 @@
 
 * ``checkpoint(fun)``: the inside of a function is dropped when it returns.
 * ``checkpoint_sequential(layers, ...)``: a chain of layers in segments, or within a budget of bytes (Revolve).
-* ``rematerialize(budget=bytes)``: any graph within a budget of bytes (DTR).
 
 ``replay`` has the mechanism, which all share: nodes that know how their values are made. ``regions`` has chains of
-stages, ``schedule`` which of a chain's values to keep, ``sequential`` the Module, ``eviction`` the budget for any graph.
+stages, ``schedule`` which of a chain's values to keep, ``sequential`` the Module.
 """
 
 import importlib
@@ -13,9 +12,9 @@ from typing import Any
 
 from .regions import checkpoint
 
-__all__ = ["binomial_cost", "checkpoint", "checkpoint_sequential", "rematerialize"]
+__all__ = ["binomial_cost", "checkpoint", "checkpoint_sequential"]
 
-_WHERE = {"checkpoint_sequential": "sequential", "rematerialize": "eviction", "binomial_cost": "schedule"}
+_WHERE = {"checkpoint_sequential": "sequential", "binomial_cost": "schedule"}
 
 
 def __getattr__(name: str) -> Any:

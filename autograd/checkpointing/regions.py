@@ -307,7 +307,7 @@ def checkpoint(fun: Callable) -> Callable:
     nest; they work inside other transforms, and around them.
 
     Kept are what ``fun`` takes in, arrays that it makes without operations of tensors, and what functions with rules of
-    their own (``custom_vjp``, ``primitive``) keep. Inside ``rematerialize`` a checkpoint does nothing of its own.
+    their own (``custom_vjp``, ``primitive``) keep.
     """
 
     @functools.wraps(fun, updated=())
@@ -321,7 +321,7 @@ def checkpoint(fun: Callable) -> Callable:
 
 
 def checkpointing() -> bool:
-    """Whether a checkpoint has an effect here: operations are recorded, and no block of ``rematerialize`` sees to memory."""
+    """Whether a checkpoint has an effect here: no other kind of keeper sees to memory."""
     context = current()
     return context is None or bool(context.keeper is None or isinstance(context.keeper, Chain))
 

@@ -95,7 +95,7 @@ class Drawn:
 
     def cost(self, output: Any, **_params: Any) -> tuple[float, int]:
         """Ten operations for each number; the bytes written."""
-        return 10.0 * output.size, nbytes(output)
+        return 10.0 * math.prod(output.shape), nbytes(output)
 
 
 class _Made(NamedTuple):
@@ -142,7 +142,9 @@ class Keeper:
 
     # ---- called by autograd.dispatch ----
 
-    def recorded(self, row: Any, node: Node | None, raw: list, parents: list, foreign: int, params: dict, out: Any) -> None:
+    def recorded(
+        self, row: Any, node: Node | None, raw: list, parents: list, foreign: int, params: dict, out: Any
+    ) -> None:
         """A row was called. ``node`` is None if that was not recorded; ``foreign`` has the bits of the user's own arrays."""
         inputs: list[Any] = []
         owners: list[Keeper | None] = []
@@ -165,7 +167,9 @@ class Keeper:
             return
         if node is None:
             several = isinstance(out, tuple)
-            shape, dtype = (tuple(o.shape for o in out), tuple(o.dtype for o in out)) if several else (out.shape, out.dtype)
+            shape, dtype = (
+                (tuple(o.shape for o in out), tuple(o.dtype for o in out)) if several else (out.shape, out.dtype)
+            )
             node = Node(row, (), (), params, shape, dtype)
             node.saved = Recipe(self, self.group, tuple(inputs), ())  # type: ignore[assignment]
             self.note(node, node.saved, out)  # type: ignore[arg-type]

@@ -75,7 +75,9 @@ class Schedule:
             groups = [Size(*(max(column) for column in zip(*groups, strict=True)))] * len(groups)
         need = [g.inside + WORK * g.largest for g in groups]
         before = [groups[0].boundary if self.uniform else 0, *(g.boundary for g in groups[:-1])]
-        self._unit = unit = _unit(budget, sorted(before)[len(before) // 2], [*need, *before, *(g.inside for g in groups)])
+        self._unit = unit = _unit(
+            budget, sorted(before)[len(before) // 2], [*need, *before, *(g.inside for g in groups)]
+        )
         most = sum(g.inside for g in groups) + max(need) + (len(groups) + 2) * unit
         self._slots = math.floor(max(min(budget, most), 0) / unit + 1e-9)
         up = lambda values: [math.ceil(v / unit - 1e-9) for v in values]
@@ -182,7 +184,8 @@ def _grouped(sizes: tuple[Size, ...]) -> tuple[list[int], list[Size]]:
 def _joined(sizes: tuple[Size, ...], starts: list[int]) -> list[Size]:
     groups = [sizes[a:b] for a, b in itertools.pairwise(starts)]
     return [
-        Size(sum(s.cost for s in g), sum(s.inside for s in g), g[-1].boundary, max(s.largest for s in g)) for g in groups
+        Size(sum(s.cost for s in g), sum(s.inside for s in g), g[-1].boundary, max(s.largest for s in g))
+        for g in groups
     ]
 
 

@@ -62,7 +62,10 @@ class CheckpointSequential(nn.Sequential):
 
     def _budgeted(self, x: Any, budget: int) -> Any:
         arrays = optree.tree_leaves(x)  # type: ignore[arg-type]
-        about = (tuple((shape_of(a), str(getattr(a, "dtype", ""))) for a in arrays), tuple(m.training for m in self.modules()))
+        about = (
+            tuple((shape_of(a), str(getattr(a, "dtype", ""))) for a in arrays),
+            tuple(m.training for m in self.modules()),
+        )
         known = self._plans.get(about)
         nothing = (False, False)
         self.chain = chain = Chain(known, lambda j: nothing if known is None else known.forward[j], budget)
