@@ -4,7 +4,7 @@ What is measured: ``mutants.py`` makes broken versions of the rules' source text
 swapped operands, the wrong saved value, another axis, …). For each of them a process in which NumPy, SciPy and hypothesis
 are loaded already forks a child, which imports ``autograd`` with that one module changed and runs
 ``autograd.testing.check_row`` on the row that was broken, in stages: few drawn calls, then many, then (``tests``) those files of
-``tests/autograd`` that name the row. The mutant is killed at the stage where a check fails, an error is raised or time is
+pointed tests (``POINTED``) that name the row. The mutant is killed at the stage where a check fails, an error is raised or time is
 up; else it survived. A mutant whose package cannot be imported is invalid and does not count. First the unchanged package goes through
 the first two stages for every row concerned: rows that do not pass are left out, and said so.
 
@@ -120,10 +120,14 @@ def _stage(stage: str, row: str, examples: int) -> None:
     return None
 
 
+POINTED = ("test_accuracy.py", "test_conventions.py", "test_decomposition.py", "test_special.py")
+"""The test files of single points: tails, corners, ties, poles. They are quick; the others hold whole programs against each other."""
+
+
 def concerning(row: str) -> list[str]:
-    """The files of the test suite that name a row, which ``check_row`` does not stand for."""
+    """The files of pointed tests that name a row, which ``check_row`` does not stand for."""
     word = re.compile(rf"\b{re.escape(row)}\b")
-    return [str(f) for f in sorted(TESTS.glob("test_*.py")) if word.search(f.read_text(encoding="utf-8"))]
+    return [str(TESTS / f) for f in POINTED if word.search((TESTS / f).read_text(encoding="utf-8"))]
 
 
 def _run_tests(row: str) -> None:
@@ -134,7 +138,7 @@ def _run_tests(row: str) -> None:
         return
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--deselect", f"{TESTS}/test_rows.py::test_row", "-k", "not check_row and not exemption", f"--rootdir={workers.ROOT}", *files])  # fmt: skip
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "--deselect", f"{TESTS}/test_rows.py::test_row", "-k", "not check_row and not exemption", f"--rootdir={workers.ROOT}", *files])  # fmt: skip
     if code == 1:
         failed = [line for line in said.getvalue().splitlines() if line.startswith(("FAILED", "ERROR"))]
         raise AssertionError(failed[0] if failed else "a test failed")
@@ -213,6 +217,17 @@ def try_mutant(
     return Verdict(mutant, outcome, stage, message, time.perf_counter() - start)
 
 
+def failing_tests(package: Path, rows: list[str], timeout: float, jobs: int) -> dict[str, str]:
+    """Rows whose test files do not pass on the unchanged package, with what they say: these cannot kill a mutant."""
+
+    def one(row: str) -> tuple[str, str, str]:
+        return forked(package, None, [row], [("tests", 0)], timeout)[row]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = dict(zip(rows, pool.map(one, rows), strict=True))
+    return {row: message for row, (outcome, _, message) in found.items() if outcome != "survived"}
+
+
 def failing(package: Path, rows: list[str], examples: int, jobs: int) -> dict[str, str]:
     """Rows whose checks do not pass on the unchanged package, with what they say."""
     stages = [("few", max(examples // 5, 2)), ("many", examples)]
@@ -280,9 +295,10 @@ class Store:
             file.write(json.dumps(line) + "\n")
 
 
-def run(package: Path, chosen: list[Mutant], options: Any, deadline: float, store: Store) -> Iterator[Verdict]:
+def run(
+    package: Path, chosen: list[Mutant], options: Any, deadline: float, store: Store, stages: tuple[str, ...]
+) -> Iterator[Verdict]:
     """Verdicts as they come; mutants that could not be started before the deadline are not tried."""
-    stages = STAGES[:2] if options.quick or options.rows_only else STAGES
 
     def one(mutant: Mutant) -> Verdict | None:
         known, left = store.get(mutant), stages
@@ -322,7 +338,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time (default: %(default)s)")
     p.add_argument("--store", type=Path, help="file of verdicts, to resume a run from")
     p.add_argument(
-        "--rows-only", action="store_true", help="leave out the third stage, the test files that name the row"
+        "--rows-only", action="store_true", help="leave out the third stage, the pointed tests that name the row"
     )
     p.add_argument("--list", action="store_true", help="print the mutants and stop")
     options = p.parse_args(argv)
@@ -347,10 +363,20 @@ def main(argv: list[str] | None = None) -> None:
         *(f"Left out: {row}, whose checks fail without any change: {why}" for row, why in broken.items()),
     ]
     print("\n".join(lines), flush=True)
-    verdicts = []
-    for verdict in run(PACKAGE, chosen, options, deadline, Store(options.store, sources())):
+    verdicts, store = [], Store(options.store, sources())
+    stages = STAGES[:2]
+    for verdict in run(PACKAGE, chosen, options, deadline, store, stages):
         verdicts.append(verdict)
         print(f"{verdict.outcome:9}{verdict.stage:7}{verdict.seconds:5.1f} s  {verdict.mutant}", flush=True)
+    if not (options.quick or options.rows_only):
+        left = [v.mutant for v in verdicts if v.outcome == "survived" and key(v.mutant) not in equivalents()]
+        unable = failing_tests(PACKAGE, sorted({m.row for m in left}), 4 * options.timeout, options.jobs)
+        lines += [f"Without the third stage: {row}, whose test files of pointed tests fail without any change: {why}" for row, why in unable.items()]  # fmt: skip
+        tested = [m for m in left if m.row not in unable]
+        later = {v.mutant: v for v in run(PACKAGE, tested, options, deadline, store, STAGES)}
+        for verdict in later.values():
+            print(f"{verdict.outcome:9}{verdict.stage:7}{verdict.seconds:5.1f} s  {verdict.mutant}", flush=True)
+        verdicts = [later.get(v.mutant, v) for v in verdicts]
     figures, body = summarise(verdicts, kinds, equivalents())
     if len(verdicts) < len(chosen):
         body.append(f"Not tried for lack of time: {len(chosen) - len(verdicts)}.")
