@@ -3,6 +3,8 @@
 A transform is a pair of functions, ``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``;
 ``chain`` composes them, and an optimizer is a chain (``autograd.optim``). ``base`` has the pair, the chain and
 ``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits.
+``adaptive`` has further directions by element, ``matrices`` those that see a matrix, ``curvature`` L-BFGS, and ``averaging``
+links that keep better parameters than those they step.
 
     >>> import numpy as np
     >>> from autograd import gradients as gt
@@ -14,6 +16,16 @@ A transform is a pair of functions, ``init(params) -> state`` and ``update(grads
     {'w': array([2.94, 3.92])}
 """
 
+from .adaptive import (
+    scale_by_adadelta,
+    scale_by_adagrad,
+    scale_by_adamax,
+    scale_by_ademamix,
+    scale_by_lion,
+    scale_by_nadam,
+    scale_by_radam,
+)
+from .averaging import evaluation_params, schedule_free, slow_weights
 from .base import (
     GradientTransform,
     apply_updates,
@@ -24,9 +36,14 @@ from .base import (
     stateless,
 )
 from .clipping import clip_by_global_norm, clip_by_value, global_norm
+from .curvature import scale_by_lbfgs
+from .matrices import graft, orthogonalize, scale_by_shampoo, scale_by_soap
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 
 __all__ = [
-    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_by_global_norm", "clip_by_value", "global_norm",
-    "identity", "leafwise", "partition", "scale", "scale_by_adam", "scale_by_lr", "scale_by_rms", "stateless", "trace",
+    "GradientTransform", "add_decayed_weights", "apply_updates", "chain", "clip_by_global_norm", "clip_by_value",
+    "evaluation_params", "global_norm", "graft", "identity", "leafwise", "orthogonalize", "partition", "scale",
+    "scale_by_adadelta", "scale_by_adagrad", "scale_by_adam", "scale_by_adamax", "scale_by_ademamix", "scale_by_lbfgs",
+    "scale_by_lion", "scale_by_lr", "scale_by_nadam", "scale_by_radam", "scale_by_rms", "scale_by_shampoo",
+    "scale_by_soap", "schedule_free", "slow_weights", "stateless", "trace",
 ]  # fmt: skip

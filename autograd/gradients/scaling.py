@@ -25,6 +25,13 @@ def number(name: str, value: Any, interval: str = "[0, inf)") -> float:
     return x
 
 
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``; otherwise an error that names the setting."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
+    return int(value)
+
+
 def scale(factor: float) -> GradientTransform:
     """Multiply by a number."""
     f = number("factor", factor, "(-inf, inf)")
