@@ -69,27 +69,31 @@ def slow_weights(k: int = 5, alpha: float = 0.5) -> GradientTransform:
 def schedule_free(
     lr: float | Schedule,
     momentum: float = 0.9,
-    warmup: int = 0,
+    warmup_steps: int = 0,
     r: float = 0.0,
-    lr_power: float = 2.0,
+    weight_lr_power: float = 2.0,
 ) -> GradientTransform:
     """Averaging in place of a decaying learning rate (Defazio et al. 2024, algorithm 1), as the last link of a chain.
 
     The chain before it gives a direction d at the parameters y. With the rate γ of this update,
     ``z ← z − γ d``, ``x ← (1 − c) x + c z``, ``y ← (1 − momentum) z + momentum x``, where c is the weight
-    ``k^r · (largest γ so far)^lr_power`` of the k-th update over the sum of all weights. x is not stored: it follows from
+    ``k^r · (largest γ so far)^weight_lr_power`` of the k-th update over the sum of all weights. x is not stored: it follows from
     y and z. The model is judged at x.
 
     Args:
         lr: the rate, constant by design; its link scales, so no ``scale_by_lr`` comes after it.
         momentum: in (0, 1); how near y is to x.
-        warmup: over so many updates the rate rises linearly to ``lr``.
-        r, lr_power: the weights of the average.
+        warmup_steps: over so many updates the rate rises linearly to ``lr``.
+        r, weight_lr_power: the weights of the average.
 
     State: z, the parameters at first, and numbers that all leaves share: a leaf without gradient is left where it is, but k counts.
     """
     beta = number("momentum", momentum, "(0, 1)")
-    rise, power, weighted = number("warmup", warmup), number("lr_power", lr_power), number("r", r)
+    rise, power, weighted = (
+        whole("warmup_steps", warmup_steps, 0),
+        number("weight_lr_power", weight_lr_power),
+        number("r", r),
+    )
     numbers, take = learning_rate(lr)
 
     def begin(state: dict) -> Callable:

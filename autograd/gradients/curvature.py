@@ -86,7 +86,9 @@ def direction(state: dict[str, Any]) -> Any:
 
 def with_zeros(grads: list, params: list) -> list:
     """The gradients, and zeros where a parameter has none."""
-    return [backend.xp(p).zeros_like(p) if g is None and p is not None else g for g, p in zip(grads, params, strict=True)]
+    return [
+        backend.xp(p).zeros_like(p) if g is None and p is not None else g for g, p in zip(grads, params, strict=True)
+    ]
 
 
 class _LBFGS(Link):

@@ -9,7 +9,7 @@ import math
 from typing import Any, Literal
 
 from .. import backend
-from .base import GradientTransform, Link, leafwise, link_of
+from .base import GradientTransform, Link, leafwise, link_of, zeros_like
 from .scaling import number, squared, whole
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
@@ -69,7 +69,8 @@ def scale_by_shampoo(decay: float = 1.0, eps: float = 1e-4, every: int = 1, max_
     """Multiply a gradient along each of its k axes with ``(S_i + eps I)^(−1/2k)`` (Gupta et al. 2018, algorithm 2).
 
     S_i is the sum over all updates of ``G_i G_iᵀ``, where G_i has the gradient's i-th axis as rows. With ``decay`` below 1 it is a
-    running mean, corrected for its start at 0 (Anil et al. 2020; Shi et al. 2023). k counts the axes of at most ``max_size``
+    running mean, corrected for its start at 0 (Anil et al. 2020; Shi et al. 2023). An eps below the rounding error of S_i is
+    raised to it. k counts the axes of at most ``max_size``
     elements; longer ones are left as they are. A number is a vector of one element. The powers are found anew at the
     first and then at every ``every``-th update of a leaf.
     """
@@ -77,9 +78,9 @@ def scale_by_shampoo(decay: float = 1.0, eps: float = 1e-4, every: int = 1, max_
     period, longest = whole("every", every), whole("max_size", max_size)
 
     def kernel(g: Any, p: Any, t: int, stats: list, roots: list) -> Any:
-        _gather(stats, g, beta, 1.0 if beta == 1.0 else 1 - beta)
+        _gather(stats, g, beta, 1 - beta if beta < 1 else 1.0)
         if (t - 1) % period == 0:
-            weight = 1.0 if beta == 1.0 else 1 - beta**t
+            weight = 1 - beta**t if beta < 1 else 1.0
             power = -0.5 / max(1, sum(s is not None for s in stats))
             for stat, root in zip(stats, roots, strict=True):
                 if stat is not None:
@@ -138,8 +139,7 @@ def scale_by_soap(
         return _like(u * (math.sqrt(1 - b2**k) / (1 - b1**k)), g)
 
     make = lambda p: _per_axis(p, longest if p.ndim > 1 or vectors else 0) if p.ndim else []
-    zeros = lambda p: backend.xp(p).zeros_like(p)
-    return leafwise(kernel, {"m": zeros, "v": zeros, "stats": make, "bases": make}, elementwise=False)
+    return leafwise(kernel, {"m": zeros_like, "v": zeros_like, "stats": make, "bases": make}, elementwise=False)
 
 
 def graft(direction: GradientTransform, size: GradientTransform) -> GradientTransform:
@@ -220,7 +220,9 @@ def _along(g: Any, matrices: list, back: bool = False) -> Any:
         return g
     xp = backend.xp(g)
     x = _vector(g)
-    for matrix in matrices:  # each turn takes the first axis and puts it last, so at the end all are back in their places
+    for (
+        matrix
+    ) in matrices:  # each turn takes the first axis and puts it last, so at the end all are back in their places
         if matrix is None:
             x = xp.permute_dims(x, (*range(1, x.ndim), 0))
         else:
@@ -238,10 +240,17 @@ def _eigh(stat: Any) -> tuple[Any, Any]:
 
 
 def _power(stat: Any, power: float, eps: float) -> Any:
-    """``(S + eps I)^power``, in the dtype of S. Rounding can take eigenvalues of S below 0, so they are held at 0."""
+    """``(S + eps I)^power``, in the dtype of S.
+
+    Eigenvalues below n u λ_max, u the rounding of that dtype, are noise: they are held at 0, and eps is at least that large, or a
+    negative power would make the noise the largest part of the update.
+    """
     xp = backend.xp(stat)
     values, vectors = _eigh(stat)
-    powers = (xp.clip(values, 0.0, None) + eps) ** power
+    if not stat.shape[0]:
+        return stat
+    noise = stat.shape[0] * float(xp.finfo(stat.dtype).eps) * float(xp.max(values))
+    powers = (xp.clip(values, 0.0, None) + max(eps, noise)) ** power
     return _like((vectors * powers) @ vectors.T, stat)
 
 

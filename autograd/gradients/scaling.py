@@ -105,22 +105,23 @@ def scale_by_rms(
     """Divide by the running root mean square, ``g / (√v + eps)`` with ``v ← decay · v + (1 − decay) · g²`` (Hinton 2012).
 
     ``centered`` subtracts the square of the running mean from v: a running standard deviation (Graves 2013, eq. 38 to 45).
-    ``corrected`` divides v (and the mean) by ``1 − decay^t``, as Adam does: they start at 0.
+    ``corrected`` divides v by ``1 − decay^t``, as Adam does; not with ``centered``, whose first deviation would be 0.
     """
-    a, e = number("decay", decay, "[0, 1]"), number("eps", eps)
+    a, e = number("decay", decay, "[0, 1)" if corrected else "[0, 1]"), number("eps", eps)
+    if centered and corrected:
+        raise ValueError("scale_by_rms: with both centered and corrected the first standard deviation is 0; choose one")
 
     def kernel(g: Any, p: Any, t: int, v: Any, mean: Any = None) -> Any:
         v *= a
         v += squared(g, 1 - a)
-        weight = 1 - a**t if corrected else 1.0
         if centered:
             mean *= a
             mean += g * (1 - a)
-            root = sqrt(backend.xp(v).clip(v - mean * mean / weight, 0.0, None))  # rounding can take it below 0
+            root = sqrt(backend.xp(v).clip(v - mean * mean, 0.0, None))  # rounding can take it below 0
         else:
             root = sqrt(v)
         if corrected:
-            root *= weight**-0.5
+            root *= (1 - a**t) ** -0.5
         root += e
         return g / root
 
