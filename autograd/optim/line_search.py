@@ -252,5 +252,7 @@ def _cubic_minimum(a: Point, b: Point, bounds: tuple[float, float] | None = None
     if not 0 <= square < math.inf:
         return (low + high) / 2
     d2 = math.sqrt(square)
+    if b.slope - a.slope + 2 * d2 == 0.0:  # a straight line
+        return high
     t = b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
     return min(max(t, low), high)
