@@ -23,3 +23,12 @@ def unshrunk():
     settings.load_profile("unshrunk")
     yield
     settings.load_profile("hammer")
+
+
+@pytest.fixture
+def double():
+    """PyTorch in float64: NAdam keeps a product in the default dtype."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(torch.float32)

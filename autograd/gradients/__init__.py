@@ -4,7 +4,8 @@ A transform is a pair of functions, ``init(params) -> state`` and ``update(grads
 ``chain`` composes them, and an optimizer is a chain (``autograd.optim``). ``base`` has the pair, the chain and
 ``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits,
 ``accumulation`` gradients gathered over micro-batches, ``compression`` and ``codecs`` what goes over a wire, ``sparse`` the
-gradients of embeddings.
+gradients of embeddings, ``loss_scaling`` what half precision needs. ``adaptive`` has further directions by element, ``matrices``
+those that see a matrix, ``curvature`` L-BFGS, and ``averaging`` links that keep better parameters than those they step.
 
     >>> import numpy as np
     >>> from autograd import gradients as gt
@@ -18,6 +19,16 @@ gradients of embeddings.
 
 from . import codecs
 from .accumulation import accumulate, accumulated, no_sync, synchronizing, weigh
+from .adaptive import (
+    scale_by_adadelta,
+    scale_by_adagrad,
+    scale_by_adamax,
+    scale_by_ademamix,
+    scale_by_lion,
+    scale_by_nadam,
+    scale_by_radam,
+)
+from .averaging import evaluation_params, schedule_free, slow_weights
 from .base import (
     GradientTransform,
     apply_updates,
@@ -36,13 +47,18 @@ from .clipping import (
     global_norm,
 )
 from .compression import compress
+from .curvature import scale_by_lbfgs
 from .loss_scaling import loss_scale, scale_loss, unscale
+from .matrices import graft, orthogonalize, scale_by_shampoo, scale_by_soap
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 from .sparse import RowSparse
 
 __all__ = [
     "GradientTransform", "RowSparse", "accumulate", "accumulated", "add_decayed_weights", "apply_updates", "chain",
     "clip_adaptively", "clip_by_global_norm", "clip_by_parameter_norm", "clip_by_value", "clip_grad_norm_", "codecs",
-    "compress", "global_norm", "identity", "leafwise", "loss_scale", "no_sync", "partition", "scale", "scale_by_adam",
-    "scale_by_lr", "scale_by_rms", "scale_loss", "stateless", "synchronizing", "trace", "unscale", "weigh",
+    "compress", "evaluation_params", "global_norm", "graft", "identity", "leafwise", "loss_scale", "no_sync",
+    "orthogonalize", "partition", "scale", "scale_by_adadelta", "scale_by_adagrad", "scale_by_adam", "scale_by_adamax",
+    "scale_by_ademamix", "scale_by_lbfgs", "scale_by_lion", "scale_by_lr", "scale_by_nadam", "scale_by_radam",
+    "scale_by_rms", "scale_by_shampoo", "scale_by_soap", "scale_loss", "schedule_free", "slow_weights", "stateless",
+    "synchronizing", "trace", "unscale", "weigh",
 ]  # fmt: skip

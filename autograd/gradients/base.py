@@ -67,6 +67,10 @@ class Link:
         """
         raise NotImplementedError
 
+    def evaluation(self, state: Any, params: list) -> list:
+        """The parameters to judge a model by, where this link keeps better ones than those it steps (see ``averaging``)."""
+        return params
+
     def transform(self) -> GradientTransform:
         return GradientTransform(self.init, self.update)
 
@@ -322,6 +326,11 @@ class _Chain(Link):
                     states = [before[i] if i in before and i < place else state for i, state in enumerate(states)]
         return grads, tuple(states)
 
+    def evaluation(self, state: Any, params: list) -> list:
+        for link, own in zip(self.links, state, strict=True):
+            params = link.evaluation(own, params)
+        return params
+
 
 def _nothing(updates: list) -> bool:
     return all(u is None for u in updates)
@@ -357,37 +366,57 @@ def stateless(fn: Callable[[Any, Any], Any]) -> GradientTransform:
 
 class _Partition(Link):
     def __init__(self, labels: Any, links: dict[Hashable, Link]):
-        self.labels, self.spec = optree.tree_flatten(labels)
         self.links = links
-        unknown = set(self.labels) - set(links)
+        self.undone = all(link.undone for link in links.values())
+        self.of = labels if callable(labels) else None
+        if self.of is None:
+            flat, self.spec = optree.tree_flatten(labels)
+            self.fixed = self._divide(flat)
+            self.count = len(flat)
+
+    def _divide(self, labels: list) -> dict[Hashable, tuple[list[int], Any]]:
+        """label -> (places, structure)."""
+        unknown = set(labels) - set(self.links)
         if unknown:
             raise ValueError(
-                f"partition: no transform for the label {min(map(repr, unknown))}; there are {', '.join(map(repr, links))}"
+                f"partition: no transform for the label {min(map(repr, unknown))}; there are {', '.join(map(repr, self.links))}"
             )
-        self.places = {label: [i for i, at in enumerate(self.labels) if at == label] for label in links}
-        self.specs = {label: list_spec(places) for label, places in self.places.items()}
-        self.undone = all(link.undone for link in links.values())
+        places = {label: [i for i, at in enumerate(labels) if at == label] for label in self.links}
+        return {label: (at, list_spec(at)) for label, at in places.items()}
+
+    def _groups(self, params: list) -> dict[Hashable, tuple[list[int], Any]]:
+        if self.of is None:
+            return self.fixed
+        first = next(iter(self.links))  # for what is not there
+        return self._divide([first if p is None else self.of(p) for p in params])
 
     def start(self, params: list, spec: Any) -> dict:
-        if len(params) != len(self.labels) or spec.paths() != self.spec.paths():
+        if self.of is None and (len(params) != self.count or spec.paths() != self.spec.paths()):
             raise ValueError(
                 f"partition: the labels have the structure {self.spec}, the parameters {spec}; give every parameter a label"
             )
         return {
-            label: link.start([params[i] for i in self.places[label]], self.specs[label])
-            for label, link in self.links.items()
+            label: self.links[label].start([params[i] for i in places], part)
+            for label, (places, part) in self._groups(params).items()
         }
 
     def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         updates = list(grads)
-        for label, link in self.links.items():
-            places = self.places[label]
-            some, state[label] = link.step(
-                [grads[i] for i in places], state[label], [params[i] for i in places], self.specs[label], apply
+        for label, (places, part) in self._groups(params).items():
+            some, state[label] = self.links[label].step(
+                [grads[i] for i in places], state[label], [params[i] for i in places], part, apply
             )
             for i, u in zip(places, some, strict=True):
                 updates[i] = u
         return updates, state
+
+    def evaluation(self, state: Any, params: list) -> list:
+        found = list(params)
+        for label, (places, _) in self._groups(params).items():
+            some = self.links[label].evaluation(state[label], [params[i] for i in places])
+            for i, p in zip(places, some, strict=True):
+                found[i] = p
+        return found
 
 
 def partition(transforms: Mapping[Hashable, GradientTransform], labels: Any) -> GradientTransform:
@@ -395,7 +424,8 @@ def partition(transforms: Mapping[Hashable, GradientTransform], labels: Any) -> 
 
     Args:
         transforms: label -> transform; each sees the list of its parameters.
-        labels: a tree with the structure of the parameters and a label at every leaf.
+        labels: a tree with the structure of the parameters and a label at every leaf; or a function that gives the label
+            of a parameter's array, such as ``lambda p: "matrix" if p.ndim == 2 else "other"``.
     """
     return _Partition(labels, {label: link_of(t) for label, t in transforms.items()}).transform()
 

@@ -1,7 +1,8 @@
 """Optimizers: chains of gradient transforms, and a face that steps parameters with them.
 
-``recipes`` has the chains (``sgd``, ``rmsprop``, ``adam``, ``adamw``), ``optimizer`` the faces (``SGD`` and so on),
-``schedules`` learning rates as functions of the step, ``plateau`` one that follows a metric.
+``recipes`` has the classic chains (``sgd``, ``adam``, ...), ``modern`` and ``second_order`` the later ones, ``faces`` their
+optimizers (``SGD`` and so on), ``line_search`` L-BFGS, ``schedules`` learning rates as functions of the step, ``plateau`` one
+that follows a metric. docs/optimizers.md has a table of all.
 
     >>> from autograd import DiffTensor, ops, optim
     >>> w = DiffTensor([3.0, 4.0], requires_grad=True)
@@ -15,20 +16,35 @@
 """
 
 from . import schedules
-from .optimizer import SGD, Adam, AdamW, Optimizer, RMSprop
+from .faces import (
+    SGD,
+    SOAP,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AdEMAMix,
+    Lion,
+    Lookahead,
+    Muon,
+    NAdam,
+    RAdam,
+    RMSprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
+    Shampoo,
+)
+from .line_search import LBFGS
+from .modern import ademamix, lion, lookahead, schedule_free_adamw, schedule_free_sgd
+from .optimizer import Optimizer
 from .plateau import ReduceOnPlateau
-from .recipes import adam, adamw, rmsprop, sgd
+from .recipes import adadelta, adagrad, adam, adamax, adamw, nadam, radam, rmsprop, sgd
+from .second_order import lbfgs, muon, shampoo, soap
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Optimizer",
-    "RMSprop",
-    "ReduceOnPlateau",
-    "adam",
-    "adamw",
-    "rmsprop",
-    "schedules",
-    "sgd",
-]
+    "LBFGS", "SGD", "SOAP", "AdEMAMix", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "Muon",
+    "NAdam", "Optimizer", "RAdam", "RMSprop", "ReduceOnPlateau", "ScheduleFreeAdamW", "ScheduleFreeSGD", "Shampoo", "adadelta", "adagrad",
+    "adam", "adamax", "adamw", "ademamix", "lbfgs", "lion", "lookahead", "muon", "nadam", "radam", "rmsprop",
+    "schedule_free_adamw", "schedule_free_sgd", "schedules", "sgd", "shampoo", "soap",
+]  # fmt: skip

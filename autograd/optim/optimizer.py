@@ -6,23 +6,23 @@
         loss(batch).backward()
         optimizer.step()
 
-A face such as ``AdamW`` is a recipe and a list of parameters; ``Optimizer(parameters, chain(...))`` takes any chain. All
-that changes from step to step is in ``optimizer.state``, a tree of arrays and numbers.
+A face such as ``AdamW`` (``faces``) is a recipe and a list of parameters; ``Optimizer(parameters, chain(...))`` takes any
+chain. All that changes from step to step is in ``optimizer.state``, a tree of arrays and numbers.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import optree
 
 from .. import backend
-from ..gradients import GradientTransform, partition
+from ..gradients import GradientTransform
 from ..gradients.base import APPLIED, link_of, list_spec
-from ..gradients.scaling import Schedule, number
+from ..gradients.scaling import number
 from ..sparse import RowSparse
 from ..tensor import DiffTensor
-from .recipes import adam, adamw, rmsprop, sgd
 
 
 class Optimizer:
@@ -47,6 +47,7 @@ class Optimizer:
         raws = [p.raw for p in self.params]
         self._spec = list_spec(raws)
         self.state: Any = self._link.init(raws)
+        self._evaluating = False
 
     def step(self, grads: list | None = None) -> None:
         """One update of every parameter that has a gradient; the others, and their state, stay as they are.
@@ -54,6 +55,8 @@ class Optimizer:
         Args:
             grads: gradients (or None) in the order of ``params``, to be used in place of the parameters' own ``.grad``.
         """
+        if self._evaluating:
+            raise RuntimeError("step: the parameters are those of evaluation(); step after its with-block has ended")
         params = self.params
         grads = [p.grad for p in params] if grads is None else grads
         if not [g for g in grads if g is not None]:
@@ -78,6 +81,30 @@ class Optimizer:
         for p in self.params:
             if p.grad is not None:
                 p.grad = None
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """``with optimizer.evaluation(): ...``: the parameters are those to judge and to save the model by.
+
+        For most methods they are those that are stepped, and nothing happens. Lookahead puts its slow weights in place, and the
+        schedule-free methods their average; when the block ends the others are back, to the bit. A step inside is an error.
+        """
+        before = [p.raw for p in self.params]
+        judged = self._link.evaluation(self.state, before)
+        outer, self._evaluating = self._evaluating, True
+        changed = [] if outer else [
+            (p, own, other) for p, own, other in zip(self.params, before, judged, strict=True) if other is not own
+        ]  # fmt: skip
+        try:
+            for p, _, other in changed:
+                p.renew()
+                p.raw = other
+            yield
+        finally:
+            self._evaluating = outer
+            for p, own, _ in changed:
+                p.renew()
+                p.raw = own
 
     @property
     def lr(self) -> float:
@@ -183,107 +210,3 @@ def parameters(params: Any) -> list[DiffTensor]:
     if len({id(p) for p in found}) < len(found):
         raise ValueError("params holds the same parameter twice")
     return found
-
-
-def _grouped(
-    recipe: Callable[..., GradientTransform], params: Any, **options: Any
-) -> tuple[list[DiffTensor], GradientTransform]:
-    """Parameters and their transform; ``params`` may be groups ``{"params": [...], "lr": ..., ...}`` with options of their own."""
-    groups = parameters(params) if isinstance(params, DiffTensor) else list(params)
-    if not any(isinstance(group, dict) for group in groups):
-        return groups, recipe(**options)
-    flat: list[DiffTensor] = []
-    labels: list[int] = []
-    transforms: dict[Any, GradientTransform] = {}
-    for i, group in enumerate(groups):
-        if not isinstance(group, dict) or "params" not in group:
-            raise TypeError(
-                f'params[{i}]: with parameter groups every entry is a dict with "params", for example {{"params": [w], "lr": 0.1}}'
-            )
-        own = {key: value for key, value in group.items() if key != "params"}
-        unknown = own.keys() - options.keys()
-        if unknown:
-            raise ValueError(f"params[{i}]: unknown option {min(unknown)!r}; this optimizer has {', '.join(options)}")
-        members = parameters(group["params"])
-        flat += members
-        labels += [i] * len(members)
-        transforms[i] = recipe(**options | own)
-    return flat, partition(transforms, labels)
-
-
-class SGD(Optimizer):
-    """``sgd`` as an optimizer. ``params`` may also be groups: ``[{"params": [...], "lr": 0.01}, {"params": [...]}]``."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-    ):
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-        }
-        super().__init__(*_grouped(sgd, params, **options))
-
-
-class RMSprop(Optimizer):
-    """``rmsprop`` as an optimizer; parameter groups as in ``SGD``."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-    ):
-        options = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-        }
-        super().__init__(*_grouped(rmsprop, params, **options))
-
-
-class Adam(Optimizer):
-    """``adam`` as an optimizer; parameter groups as in ``SGD``."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-    ):
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(*_grouped(adam, params, **options))
-
-
-class AdamW(Optimizer):
-    """``adamw`` as an optimizer; parameter groups as in ``SGD``."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-        amsgrad: bool = False,
-    ):
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(*_grouped(adamw, params, **options))

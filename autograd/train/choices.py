@@ -18,6 +18,8 @@ LOSSES: dict[str, Callable[..., Any]] = {
 """Losses by the names that ``Trainer`` and configs know: functions ``loss(prediction, target) -> mean over the batch``."""
 RECIPES: dict[str, Callable[..., GradientTransform]] = {
     "sgd": optim.sgd, "rmsprop": optim.rmsprop, "adam": optim.adam, "adamw": optim.adamw,
+    "nadam": optim.nadam, "radam": optim.radam, "adamax": optim.adamax, "adagrad": optim.adagrad, "adadelta": optim.adadelta,
+    "lion": optim.lion, "ademamix": optim.ademamix, "muon": optim.muon, "shampoo": optim.shampoo, "soap": optim.soap,
 }  # fmt: skip
 """Optimizers by name."""
 
