@@ -19,7 +19,9 @@ def test_the_difficulties_are_all_there() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [name for name in ALL if name != "reddi"]
+)  # that one takes 20 s; `hammer diagnose` holds it too
 def test_every_diagnostic_counts(name: str) -> None:
     found = verdict.controls(ALL[name])
     assert found.fault is None
