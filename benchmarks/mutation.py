@@ -120,7 +120,7 @@ def _stage(stage: str, row: str, examples: int) -> None:
     return None
 
 
-POINTED = ("test_accuracy.py", "test_conventions.py", "test_decomposition.py", "test_special.py")
+POINTED = ("test_accuracy.py", "test_conventions.py", "test_special.py")
 """The test files of single points: tails, corners, ties, poles. They are quick; the others hold whole programs against each other."""
 
 
@@ -138,7 +138,7 @@ def _run_tests(row: str) -> None:
         return
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "--deselect", f"{TESTS}/test_rows.py::test_row", "-k", "not check_row and not exemption", f"--rootdir={workers.ROOT}", *files])  # fmt: skip
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not peers", "-W", "ignore::pytest.PytestAssertRewriteWarning", "--deselect", f"{TESTS}/test_rows.py::test_row", "-k", "not check_row and not exemption", f"--rootdir={workers.ROOT}", *files])  # fmt: skip
     if code == 1:
         failed = [line for line in said.getvalue().splitlines() if line.startswith(("FAILED", "ERROR"))]
         raise AssertionError(failed[0] if failed else "a test failed")
