@@ -66,7 +66,8 @@ def test_no_more_is_held_than_the_budget(n, activations, drop):
     model = checkpoint_sequential(blocks(n, drop=drop), budget=budget)
     for _ in range(2):  # measured, then planned
         peak, after = counted(model)
-        assert peak <= model.chain.held.peak <= budget and after <= budget
+        assert peak <= model.chain.held.peak and after <= peak
+        assert peak <= budget - WORK * 32 * 16 * 4  # which is for the work of one stage
     plain = nn.Sequential(*blocks(n, drop=drop))
     expected = counted(plain)[0]
     assert peak < expected or expected <= budget
