@@ -124,7 +124,7 @@ class _Remaking(threading.local):
     """The keepers (autograd.checkpointing) that have made values again for the backward pass that is under way."""
 
     def __init__(self) -> None:
-        self.keepers: list = []
+        self.keepers: list | None = None  # None outside of a pass
 
 
 _remaking = _Remaking()
@@ -132,7 +132,7 @@ _remaking = _Remaking()
 
 def remaking(keeper: Any) -> None:
     """Have ``keeper.rest()`` called when the backward pass that is under way has ended."""
-    if keeper not in _remaking.keepers:
+    if _remaking.keepers is not None and keeper not in _remaking.keepers:
         _remaking.keepers.append(keeper)
 
 
@@ -247,7 +247,7 @@ class BackwardPass:
             with enable_grad():
                 return self._walk(grads)
         finally:
-            for keeper in _remaking.keepers:
+            for keeper in _remaking.keepers or ():
                 keeper.rest()
             _remaking.keepers = outer
 

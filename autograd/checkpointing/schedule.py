@@ -83,8 +83,8 @@ class Schedule:
         up = lambda values: [math.ceil(v / unit - 1e-9) for v in values]
         self._inside, self._before = up([g.inside for g in groups]), up(before)
         costs = [g.cost for g in groups]
-        self._best, self._choice = _table(costs, self._inside, up(need), self._before, self._slots, self.uniform)
-        found = float(self._best[len(groups), 0, -1])
+        self._table = _Table(costs, self._inside, up(need), self._before, self._slots, self.uniform)
+        found = float(self._table.best[len(groups), 0, -1])
         if not math.isfinite(found):
             least = max(n + b for n, b in zip(need, before if len(groups) > 1 else [0], strict=True))
             raise ValueError(
@@ -105,7 +105,7 @@ class Schedule:
         found: list[tuple[bool, bool]] = []
         while group < last:
             place = 0 if self.uniform else group
-            choice = int(self._choice[last + 1 - group, place, left]) if left >= 0 else -1
+            choice = self._table.choice(last + 1 - group, place, left) if left >= 0 else -1
             if choice < 0:  # more is in memory than was planned: run on, and keep nothing on the way
                 return found + [(False, False)] * (self._starts[last] - at) + _inside(stop - self._starts[last])
             group += max(choice, 1)
@@ -133,39 +133,67 @@ def _inside(stages: int) -> list[tuple[bool, bool]]:
     return [(True, True)] * (stages - 1) + [(True, False)]
 
 
-def _table(
-    costs: list[float], inside: list[int], need: list[int], before: list[int], slots: int, uniform: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """C by length, first stage (one for all, if they are equal) and units of memory, as a multiple of the highest cost; and the choice that attains it:
-    0 to keep the inside of the first stage, k to keep the boundary k stages on, -1 if nothing is possible."""
-    n, places = len(costs), 1 if uniform else len(costs)
-    best = np.full((n + 1, places, slots + 1), np.inf, np.float32)
-    lent = best.copy()  # C with so much less memory as the boundary before takes
-    choice = np.full(best.shape, -1, np.int32)
-    costs = [c / (max(costs) or 1.0) for c in costs]
-    run = np.concatenate([[0.0], np.cumsum(costs)]).astype(np.float32)
-    units = np.arange(slots + 1)
-    for d in range(1, n + 1):
-        for i in range(1 if uniform else n - d + 1):
-            if d == 1:
-                best[1, i, need[i] :] = costs[i]
-                choice[1, i, need[i] :] = 0
-            else:
-                k = np.arange(1, d)
-                kept = costs[i] + _less(best[d - 1, 0 if uniform else i + 1], inside[i])
-                split = lent[d - k, 0 if uniform else i + k] + best[k, i]
-                split += (run[i + k] - run[i])[:, None]
-                which = split.argmin(axis=0)
-                cut = split[which, units]
-                best[d, i] = np.minimum(kept, cut)
-                choice[d, i] = np.where(np.isfinite(best[d, i]), np.where(kept <= cut, 0, which + 1), -1)
-            lent[d, i] = _less(best[d, i], before[i])
-    return best, choice
+class _Table:
+    """C by length, first stage (one for all, if they are equal) and units of memory, as a multiple of the highest cost.
+
+    Only costs are kept; ``choice`` finds again what attains one. (To note it for all would take several times as long as to
+    find the costs.)
+    """
+
+    def __init__(
+        self, costs: list[float], inside: list[int], need: list[int], before: list[int], slots: int, uniform: bool
+    ):
+        n, self._uniform, self._inside = len(costs), uniform, inside
+        self._costs = np.asarray([c / (max(costs) or 1.0) for c in costs], np.float32)
+        self._run = np.concatenate([[0.0], np.cumsum(self._costs, dtype=np.float64)])
+        self.best = np.full((n + 1, 1 if uniform else n, slots + 1), np.inf, np.float32)
+        self._lent = self.best.copy()  # C with so much less memory as the boundary before takes
+        splits = np.empty((n, slots + 1), np.float32)
+        on = self.best[:, 0].copy()  # of equal stages: the cost of running on over them, and C of their insides
+        for d in range(1, n + 1):
+            for i in range(1 if uniform else n - d + 1):
+                best = self.best[d, i]
+                if d == 1:
+                    best[need[i] :] = self._costs[i]
+                else:
+                    cut = splits[: d - 1]
+                    if uniform:
+                        np.add(on[1:d], self._lent[d - 1 : 0 : -1, 0], out=cut)
+                    else:
+                        self._split(d, i, slice(None), cut)
+                    np.minimum(cut.min(axis=0), self._kept(d, i), out=best)
+                self._lent[d, i] = _less(best, before[i])
+            if uniform:
+                np.add(self.best[d, 0], self._run[d], out=on[d], casting="same_kind")
+
+    def choice(self, d: int, i: int, units: int) -> int:
+        """0 to keep the inside of the first stage, k to keep the boundary k stages on, -1 if nothing is possible."""
+        if not math.isfinite(self.best[d, i, units]):
+            return -1
+        if d == 1:
+            return 0
+        cut = np.empty((d - 1, 1), np.float32)
+        self._split(d, i, slice(units, units + 1), cut)
+        k = int(cut[:, 0].argmin())
+        left = units - self._inside[i]
+        kept = self._costs[i] + self.best[d - 1, 0 if self._uniform else i + 1, left] if left >= 0 else np.inf
+        return 0 if kept <= cut[k, 0] else k + 1
+
+    def _kept(self, d: int, i: int) -> np.ndarray:
+        """C if the inside of the first stage is kept."""
+        return self._costs[i] + _less(self.best[d - 1, 0 if self._uniform else i + 1], self._inside[i])
+
+    def _split(self, d: int, i: int, units: slice, out: np.ndarray) -> None:
+        """C by the first boundary that is kept: k = 1 ... d - 1 stages on."""
+        k = np.arange(1, d)
+        np.add(self._lent[d - k, 0 if self._uniform else i + k, units], self.best[1:d, i, units], out=out)
+        out += (self._run[i + k] - self._run[i]).astype(np.float32)[:, None]
 
 
 def _less(values: np.ndarray, units: int) -> np.ndarray:
     """Values by units of memory, if so many units are taken away."""
-    return np.concatenate([np.full(min(units, len(values)), np.inf), values[: max(len(values) - units, 0)]])
+    units = min(units, len(values))
+    return np.concatenate([np.full(units, np.inf, np.float32), values[: len(values) - units]])
 
 
 def _grouped(sizes: tuple[Size, ...]) -> tuple[list[int], list[Size]]:

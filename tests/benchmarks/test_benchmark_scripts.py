@@ -398,7 +398,33 @@ def test_a_broken_rule_is_killed_an_unbroken_one_survives_and_bad_syntax_does_no
         wrong.applied(b" " + (mutation.PACKAGE / wrong.file).read_bytes())
 
 
-@pytest.mark.parametrize("name", ["overhead", "training_step", "memory", "import_time", "mutation"])
+# ---- checkpointing ----
+
+
+def test_checkpointing_counts_and_compares(tmp_path, capsys):
+    import checkpointing
+
+    checkpointing.main(["--quick", "--libraries", "ours", "--out", str(tmp_path)], {6: (9,)})
+    figures = last_line(capsys)
+    plain, root, budget = (figures["chains"]["6"][what] for what in ("plain", checkpointing.SQRT, "budget 9"))
+    one = 4 * checkpointing.WIDTH * checkpointing.QUICK_ROWS
+    assert 12 * one < plain["held_bytes"] < 12.5 * one  # two activations for each layer, and LayerNorm's statistics
+    assert budget["held_bytes"] < root["held_bytes"] < plain["held_bytes"] <= plain["array_bytes"]
+    assert plain["recompute"] == 1.0 < root["recompute"] < budget["recompute"] <= budget["optimum"]
+    assert figures["peak_over_budget_most"] == budget["peak_over_budget"] < 1.3
+    assert "| 6 " in (tmp_path / "checkpointing.md").read_text()
+
+
+def test_checkpointing_refuses_other_results():
+    import checkpointing
+
+    checkpointing.agree({"10, plain": {"ours": [2.0], "torch": [2.0001]}, "10, √n": {"ours": [2.0]}})
+    for wrong in ({"ours": [2.1]}, {"ours": [2.0], "torch": [2.5]}):
+        with pytest.raises(AssertionError, match="10, √n: "):
+            checkpointing.agree({"10, plain": {"ours": [2.0]}, "10, √n": wrong})
+
+
+@pytest.mark.parametrize("name", ["overhead", "training_step", "memory", "import_time", "mutation", "checkpointing"])
 def test_every_script_explains_itself(name):
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), "--help"], capture_output=True, text=True, check=True
