@@ -20,6 +20,7 @@ from .. import backend
 from ..gradients import GradientTransform, partition
 from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import Schedule, number
+from ..lazy import gradients
 from ..sparse import RowSparse
 from ..tensor import DiffTensor
 from .recipes import adam, adamw, rmsprop, sgd
@@ -55,7 +56,8 @@ class Optimizer:
             grads: gradients (or None) in the order of ``params``, to be used in place of the parameters' own ``.grad``.
         """
         params = self.params
-        grads = [p.grad for p in params] if grads is None else grads
+        own = gradients(params)  # even if others are used: pending ones need the parameters as they are now
+        grads = own if grads is None else grads
         if not [g for g in grads if g is not None]:
             return
         updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec, apply=True)
@@ -76,8 +78,8 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``.grad`` is None again."""
         for p in self.params:
-            if p.grad is not None:
-                p.grad = None
+            if p.node is not None:
+                p.grad = None  # not read before: reading would compute a pending one
 
     @property
     def lr(self) -> float:
