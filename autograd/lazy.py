@@ -111,7 +111,8 @@ class LazyPass(BackwardPass):
                 "a hook read a .grad that the backward pass it runs in has yet to compute; read it before, or after the pass"
             )
         self._check()
-        fresh, met = set(leaves), set()  # nodes not reached before; and those reached that lead to them
+        fresh: set[Node] = set(leaves)  # not reached before
+        met: set[Node] = set()  # reached before, and they lead to those
         queue: list[Node] = list(leaves)
         for node in queue:  # the list grows while it is walked
             for consumer in self._consumers[node]:
@@ -180,8 +181,8 @@ class Pending(NamedTuple):
     passes: list[LazyPass]
 
 
-_pending: Callable[[Leaf], Pending] = Leaf.grad.__get__  # type: ignore[attr-defined]
-_put: Callable[[Leaf, Any], None] = Leaf.grad.__set__  # type: ignore[attr-defined]
+_pending: Callable[[Leaf], Pending] = Leaf.__dict__["grad"].__get__
+_put: Callable[[Leaf, Any], None] = Leaf.__dict__["grad"].__set__
 
 
 def _settle(leaf: Leaf, grad: Any) -> None:

@@ -113,7 +113,8 @@ class Chain(Keeper):
 
     def _leave(self, inside: bool, boundary: bool) -> None:
         """Drop what is not kept of the last stage, and the boundary before it if that is not kept."""
-        stage, dropped = self.stages[-1], set()
+        stage = self.stages[-1]
+        dropped: set[Key] = set()
         if len(self.stages) > 1 and not any(self.forward(len(self.stages) - 2)):
             dropped.update(self.stages[-2].boundary)
         if not inside:

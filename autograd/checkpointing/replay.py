@@ -74,7 +74,7 @@ class Remade(Node):
 
 _NOT_ARRAYS.add(Remade)
 
-recipe_of: Callable[[Node], Recipe] = Node.saved.__get__  # type: ignore[attr-defined]
+recipe_of: Callable[[Node], Recipe] = Node.__dict__["saved"].__get__
 """The recipe of a ``Remade``: it lies where other nodes have their arrays."""
 
 MISSING: Any = object()
@@ -101,7 +101,7 @@ class Drawn:
 class _Made(NamedTuple):
     array: weakref.ref
     node: Callable[[], Node | None]
-    index: int
+    which: int
 
 
 class Keeper:
@@ -173,7 +173,7 @@ class Keeper:
             node = Node(row, (), (), params, shape, dtype)
             node.saved = Recipe(self, self.group, tuple(inputs), ())  # type: ignore[assignment]
             self.note(node, node.saved, out)  # type: ignore[arg-type]
-            self._remember(node, out, lambda node=node: node)
+            self._remember(node, out, lambda: node)
             return
         own = (node.serial, -1)
         template: list[Any] = [None if node.saved[0] is None else own]
@@ -204,7 +204,7 @@ class Keeper:
         else:
             made = self._made.get(id(a))
             node = made.node() if made is not None and made.array() is a else None
-            index = made.index if made is not None else -1
+            index = made.which if made is not None else -1
         owner = None if node is None or not isinstance(_slot(node), Recipe) else self.reach(node)
         return (None, None) if owner is None else (Ref(node, index), owner)
 
@@ -216,7 +216,7 @@ class Keeper:
                 self._made[place] = _Made(weakref.ref(o, forget), pointer, i)
 
 
-_slot: Callable[[Node], Any] = Node.saved.__get__  # type: ignore[attr-defined]
+_slot: Callable[[Node], Any] = Node.__dict__["saved"].__get__
 
 
 def _is_constant(value: Any) -> bool:
