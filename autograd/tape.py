@@ -10,7 +10,7 @@ and recorded or symbolic ones (the same rules run on tensors, and record themsel
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -193,13 +193,15 @@ class BackwardPass:
                     "compute the output again, or call backward() before the change"
                 )
         self.wanted: frozenset | None = None
+        self.needed: set = set()  # the nodes that lead to a wanted one, if not all are wanted
+        self.resumed: Container = ()  # nodes whose cotangents are complete, and have been through their hooks
         if inputs is not None:
             self._restrict([t.node for t in inputs])
 
     def _restrict(self, wanted: list) -> None:
         """Leave out every node that does not lead to a wanted one."""
         self.wanted = frozenset(wanted)
-        needed = set(self.wanted)
+        self.needed = needed = set(self.wanted)
         for node in reversed(self.order):
             if not needed.isdisjoint(node.parents):
                 needed.add(node)
@@ -240,6 +242,10 @@ class BackwardPass:
             if output.node is not None:
                 seed = self._seed(output, seed)
                 grads[output.node] = grads[output.node] + seed if output.node in grads else seed
+        return self._run_from(grads)
+
+    def _run_from(self, grads: dict[Node, Any]) -> dict[Node, Any]:
+        """Walk down from the cotangents of some nodes."""
         outer, _remaking.keepers = _remaking.keepers, []
         try:
             if not self.record:
@@ -277,8 +283,8 @@ class BackwardPass:
         return seed if is_tensor else type(output)._wrap(raw, None)
 
     def _walk(self, grads: dict[Node, Any]) -> dict[Node, Any]:
-        record, wanted, context = self.record, self.wanted, current()
-        needed = None if wanted is None else set(self.order)
+        record, wanted, resumed, context = self.record, self.wanted, self.resumed, current()
+        needed = None if wanted is None else self.needed
         tensor = type(self.outputs[0])
         found: dict[Node, Any] = {}
         owned: set[Node] = set()  # nodes whose gradient is a fresh sum that nobody else holds
@@ -286,7 +292,7 @@ class BackwardPass:
             g = grads.pop(node, None)
             if g is None:
                 continue
-            if node.hooks is not None:
+            if node.hooks is not None and node not in resumed:
                 g = _run_hooks(node, g)
             row = node.row
             if wanted is None:

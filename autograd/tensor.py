@@ -15,8 +15,8 @@ import numpy as np
 from . import backend
 from .batch import Batch
 from .context import current
+from .lazy import LazyPass, added
 from .shapes import numpy_dtype
-from .sparse import RowSparse
 from .tape import BackwardPass, Leaf, Node
 
 
@@ -281,18 +281,19 @@ class DiffTensor:
                 raise ValueError(f"grad: the tensor has shape {tuple(self.shape)}, the gradient {tuple(value.shape)}")
         self.node.grad = backend.freeze(value)
 
-    def backward(self, gradient: Any = None) -> None:
+    def backward(self, gradient: Any = None, *, lazy: bool = False) -> None:
         """Add to ``grad`` of every leaf the gradient of this tensor with respect to it.
 
         Args:
             gradient: the cotangent, of this tensor's shape; None (one) for a tensor of no axes.
+            lazy: whether to compute each gradient only when its ``grad`` is read (see ``autograd.lazy``).
         """
+        if lazy:
+            LazyPass(self, gradient).defer()
+            return
         for node, g in BackwardPass((self,))._run((gradient,)).items():
-            if type(node) is Leaf:
-                before = node.grad
-                if before is not None:  # a RowSparse on the left: not every library's arrays leave + to it
-                    g = g + before if type(g) is RowSparse else before + g
-                node.grad = backend.freeze(g)
+            if isinstance(node, Leaf):
+                node.grad = added(node.grad, g)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call ``hook(gradient)`` when this tensor's gradient is complete; what it returns, unless None, replaces it.
@@ -325,8 +326,12 @@ class DiffTensor:
         if not self.is_leaf:
             raise ValueError("add_: only a leaf can be changed in place, not the result of an operation")
         self.renew()
-        if type(self.raw) is np.ndarray and self.raw.flags.writeable:  # what came by DLPack is not ours to change
-            np.add(self.raw, update, out=self.raw, casting="same_kind")
+        if (
+            type(self.raw) is np.ndarray
+        ):  # what came by DLPack is not ours to change, and no graph would see a constant change
+            own = self.node is not None and self.raw.flags.writeable
+            out = self.raw if own else np.empty_like(self.raw)
+            self.raw = np.add(self.raw, update, out=out, casting="same_kind")
         else:
             self.raw = backend.xp(self.raw).astype(self.raw + update, self.dtype)
 
@@ -334,8 +339,9 @@ class DiffTensor:
         """Give a leaf a new node, because its array is changed in place: graphs that used the old value are refused."""
         old = self.node
         if isinstance(old, Leaf):
+            grad = old.grad  # if it is pending it is computed here, while the graph has the old value
             self.node = new = Leaf(old.shape, old.dtype)
-            new.grad, new.hooks, old.stale = old.grad, old.hooks, True
+            new.grad, new.hooks, old.stale = grad, old.hooks, True
 
 
 def leaf(array: Any) -> Leaf:

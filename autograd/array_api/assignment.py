@@ -52,7 +52,7 @@ def assign(x: DiffTensor, index: Any, value: Any) -> None:
             "a tensor cannot be changed in place; write t = t.at[index].set(value), or t = where(condition, value, t); code of others "
             "that must assign runs inside autograd.array_api.in_place()"
         )
-    if x.node is not None and (type(x.node) is Leaf or x.node.serial < entered):
+    if x.node is not None and (isinstance(x.node, Leaf) or x.node.serial < entered):
         raise TypeError(
             "in_place: this tensor is a leaf or was computed outside of the block, so others may hold it; copy it first, with "
             "asarray(x, copy=True)"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
+from ..lazy import gradients
 from ..tensor import DiffTensor
 from .base import GradientTransform, Link
 from .scaling import number
@@ -234,7 +235,7 @@ def clip_grad_norm_(
         The norm before clipping; 0 if no parameter has a gradient.
     """
     tensors = [parameters] if isinstance(parameters, DiffTensor) else list(parameters)
-    tensors = [p for p in tensors if p.grad is not None]
+    tensors = [p for p, g in zip(tensors, gradients(tensors), strict=True) if g is not None]
     rule = clip_by_global_norm(max_norm, norm_type, nonfinite)
     given, values = [p.grad for p in tensors], [p.raw for p in tensors]
     updates, state = rule.update(given, rule.init(values), values)

@@ -15,6 +15,7 @@ import optree
 
 from .. import backend
 from ..context import no_grad
+from ..lazy import gradients
 from ..sparse import RowSparse
 from ..tape import Leaf
 from ..tensor import DiffTensor
@@ -74,7 +75,7 @@ class Module:
             kind = MODULE
         elif type(value) is DiffTensor:
             kind = self._kind_of(name)
-            if kind is None and type(value.node) is Leaf:
+            if kind is None and isinstance(value.node, Leaf):
                 kind = PARAMETER
             if (kind == PARAMETER and not value.is_leaf) or (kind == BUFFER and value.node is not None):
                 raise TypeError(
@@ -83,7 +84,7 @@ class Module:
                 )
         elif isinstance(value, (list, tuple, dict)):
             inside = value.values() if isinstance(value, dict) else value
-            if any(isinstance(v, Module) or (type(v) is DiffTensor and type(v.node) is Leaf) for v in inside):
+            if any(isinstance(v, Module) or (type(v) is DiffTensor and isinstance(v.node, Leaf)) for v in inside):
                 raise TypeError(
                     f"{type(self).__name__}.{name}: modules or parameters inside a {type(value).__name__} would not be found; "
                     "wrap modules as Sequential(*modules), and give each parameter an attribute of its own"
@@ -281,6 +282,7 @@ class Module:
                 return backend.to_device(array, where)
             return backend.asarray(array, dtype=getattr(backend.xp(array), dtype.name))
 
+        gradients(self.parameters())  # pending ones need the tensors as they are
         for tensor in (*self.parameters(), *self.buffers()):
             if dtype is None or backend.is_inexact(tensor.dtype):
                 _replace(tensor, change)
@@ -322,6 +324,7 @@ class Module:
                     wrong.append(f"{name}: {error}")
         if wrong:
             raise ValueError(f"load_state_dict of {type(self).__name__}: nothing was loaded.\n  " + "\n  ".join(wrong))
+        gradients(own.values())  # pending ones need the values that are about to go
         for name, value in found.items():
             own[name].data = value
 

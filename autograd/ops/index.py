@@ -213,7 +213,7 @@ for _class in (np.ndarray, np.int64, np.int32):
 
 def _sparse_rule(g: Any, _y: Any, _x: Any, indices: Any, axis: int | None) -> Any:
     """The rows that were taken, where the gradient ends here and is not recorded; otherwise the dense one."""
-    if type(_x) is not Leaf or isinstance(g, (DiffTensor, Batch)):
+    if not isinstance(_x, Leaf) or isinstance(g, (DiffTensor, Batch)):
         return _take_rule(g, _y, _x, indices, axis)
     library = xp(g)
     rows = library.reshape(g, (-1, *_x.shape[1:]))

@@ -21,6 +21,7 @@ from .. import backend
 from ..gradients import GradientTransform
 from ..gradients.base import APPLIED, link_of, list_spec
 from ..gradients.scaling import number
+from ..lazy import gradients
 from ..sparse import RowSparse
 from ..tensor import DiffTensor
 
@@ -58,7 +59,8 @@ class Optimizer:
         if self._evaluating:
             raise RuntimeError("step: the parameters are those of evaluation(); step after its with-block has ended")
         params = self.params
-        grads = [p.grad for p in params] if grads is None else grads
+        own = gradients(params)  # even if others are used: pending ones need the parameters as they are now
+        grads = own if grads is None else grads
         if not [g for g in grads if g is not None]:
             return
         updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec, apply=True)
@@ -79,8 +81,8 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients: ``.grad`` is None again."""
         for p in self.params:
-            if p.grad is not None:
-                p.grad = None
+            if p.node is not None:
+                p.grad = None  # not read before: reading would compute a pending one
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:

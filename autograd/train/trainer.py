@@ -26,6 +26,7 @@ import numpy as np
 
 from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
+from ..lazy import gradients
 from ..optim import Optimizer
 from ..tensor import DiffTensor
 from .batches import beside, count, host, length, tensor
@@ -263,7 +264,7 @@ class Trainer:
         """The step that a window of batches makes; the window is empty afterwards."""
         counts = [n for n, _ in window]
         total = sum(counts) / counts[0]
-        self.gradients = [p.grad for p in self.optimizer.params]
+        self.gradients = gradients(self.optimizer.params)
         if not all(math.isfinite(loss) for _, loss in window):
             self.gradients = [None] * len(self.gradients)
         elif total != 1.0:
