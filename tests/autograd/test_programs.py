@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 
 import autograd
 from autograd import OPS, DiffTensor, checkpoint, custom_vjp, ops, stop_gradient
+from autograd.batching import rule_of
 from autograd.testing import (
     assert_graph_equals_eager,
     assert_hessian_symmetric,
@@ -128,6 +129,7 @@ def test_a_broken_rule_is_found(monkeypatch, law, row, rule, message):
 
 
 def test_a_broken_batching_rule_is_found(monkeypatch):
+    assert rule_of(OPS["cumsum"]) is not None  # the rules are in place, and the broken one is not written over
     monkeypatch.setattr(OPS["cumsum"], "batch", lambda call, x, axis: call.apply(x, axis=0))
     with pytest.raises(AssertionError, match="vmap"):
         holds(mapped, 40, rows=("cumsum", "sin"), transforms=())
