@@ -217,15 +217,10 @@ def try_mutant(
     return Verdict(mutant, outcome, stage, message, time.perf_counter() - start)
 
 
-def failing_tests(package: Path, rows: list[str], timeout: float, jobs: int) -> dict[str, str]:
-    """Rows whose test files do not pass on the unchanged package, with what they say: these cannot kill a mutant."""
-
-    def one(row: str) -> tuple[str, str, str]:
-        return forked(package, None, [row], [("tests", 0)], timeout)[row]
-
-    with ThreadPoolExecutor(jobs) as pool:
-        found = dict(zip(rows, pool.map(one, rows), strict=True))
-    return {row: message for row, (outcome, _, message) in found.items() if outcome != "survived"}
+def failing_tests(package: Path, timeout: float) -> str:
+    """What the pointed tests say of the unchanged package if they fail: then they cannot kill a mutant."""
+    outcome, _, message = forked(package, None, [""], [("tests", 0)], timeout)[""]  # the name "" is in every file
+    return "" if outcome == "survived" else message
 
 
 def failing(package: Path, rows: list[str], examples: int, jobs: int) -> dict[str, str]:
@@ -370,10 +365,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{verdict.outcome:9}{verdict.stage:7}{verdict.seconds:5.1f} s  {verdict.mutant}", flush=True)
     if not (options.quick or options.rows_only):
         left = [v.mutant for v in verdicts if v.outcome == "survived" and key(v.mutant) not in equivalents()]
-        unable = failing_tests(PACKAGE, sorted({m.row for m in left}), 4 * options.timeout, options.jobs)
-        lines += [f"Without the third stage: {row}, whose test files of pointed tests fail without any change: {why}" for row, why in unable.items()]  # fmt: skip
-        tested = [m for m in left if m.row not in unable]
-        later = {v.mutant: v for v in run(PACKAGE, tested, options, deadline, store, STAGES)}
+        if fault := failing_tests(PACKAGE, 4 * options.timeout):
+            raise SystemExit(f"the pointed tests fail without any change: {fault}")
+        later = {v.mutant: v for v in run(PACKAGE, left, options, deadline, store, STAGES)}
         for verdict in later.values():
             print(f"{verdict.outcome:9}{verdict.stage:7}{verdict.seconds:5.1f} s  {verdict.mutant}", flush=True)
         verdicts = [later.get(v.mutant, v) for v in verdicts]
