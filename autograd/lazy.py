@@ -70,7 +70,9 @@ class LazyPass(BackwardPass):
                 "backward(lazy=True): the output is symbolic, nothing is computed before its graph runs anyway; write backward()"
             )
         if type(output.raw) is Batch:
-            raise TypeError("backward(lazy=True) cannot outlive vmap; inside of it write backward(), or use vmap(grad(f))")
+            raise TypeError(
+                "backward(lazy=True) cannot outlive vmap; inside of it write backward(), or use vmap(grad(f))"
+            )
         super().__init__((output,))
         self.cotangents: dict[Node, Any] = {}  # of the nodes reached that unread leaves still need
         self._seeds = {output.node: self._seed(output, seed)}

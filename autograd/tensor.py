@@ -326,7 +326,9 @@ class DiffTensor:
         if not self.is_leaf:
             raise ValueError("add_: only a leaf can be changed in place, not the result of an operation")
         self.renew()
-        if type(self.raw) is np.ndarray:  # what came by DLPack is not ours to change, and no graph would see a constant change
+        if (
+            type(self.raw) is np.ndarray
+        ):  # what came by DLPack is not ours to change, and no graph would see a constant change
             own = self.node is not None and self.raw.flags.writeable
             out = self.raw if own else np.empty_like(self.raw)
             self.raw = np.add(self.raw, update, out=out, casting="same_kind")

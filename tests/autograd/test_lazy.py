@@ -163,7 +163,9 @@ def test_nothing_runs_before_a_gradient_is_read_and_then_only_what_leads_to_it()
         loss.backward(lazy=True)
         assert not rules.calls
         _ = last.grad  # of the last bias: neither of the matrix products is differentiated
-        assert rules.calls and not any("matmul" in name or "linear" in name for name, shape in rules.calls if shape != (2,))
+        assert rules.calls and not any(
+            "matmul" in name or "linear" in name for name, shape in rules.calls if shape != (2,)
+        )
         before = rules.calls.total()
         model.zero_grad()
         assert rules.calls.total() == before
@@ -281,7 +283,9 @@ def change_adam(_w, model):
     optim.Adam(model.parameters(), lr=0.5).step()
 
 
-@pytest.mark.parametrize("change", [change_add, change_data, change_renew, change_step, change_adam, change_load, change_to])
+@pytest.mark.parametrize(
+    "change", [change_add, change_data, change_renew, change_step, change_adam, change_load, change_to]
+)
 def test_a_pending_gradient_is_computed_before_its_leaf_changes(change):
     model = mlp()
     loss = (model(data()) ** 2).mean()
@@ -295,7 +299,9 @@ def test_a_pending_gradient_is_computed_before_its_leaf_changes(change):
         assert all(same(p.grad.astype(np.float32), e) for p, e in zip(params, expected, strict=True))
         return
     for other in (params[0], params[-1]):
-        with pytest.raises(ValueError, match=r"shape \(6, 6\) was changed in place after backward\(lazy=True\).*read every"):
+        with pytest.raises(
+            ValueError, match=r"shape \(6, 6\) was changed in place after backward\(lazy=True\).*read every"
+        ):
             _ = other.grad
         with pytest.raises(ValueError, match="changed in place"):
             gradients([other])
