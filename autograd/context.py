@@ -73,9 +73,7 @@ class AutogradContext(contextlib.ContextDecorator):
         self.ops: Counter[str] = Counter()
         self._nodes: list[weakref.ref] = []
         self._tensors: list[weakref.ref] = []
-        self.keeper: Any = (
-            None  # decides what the nodes of the block keep (autograd.checkpointing); None: all that is read
-        )
+        self.keeper: Any = None  # decides what the nodes of the block keep (autograd.checkpointing); None: all that is read
         self.levels: tuple = ()  # of the calls of vmap that this block is inside of, outermost first
         self._outsides: dict[Any, AutogradContext | None] = {}
         self._outer: AutogradContext | None = None
