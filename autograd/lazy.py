@@ -80,7 +80,9 @@ class LazyPass(BackwardPass):
         self._consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
         self._waiting: dict[Node, int] = {}  # of each node, how many of its inputs are not reached yet
         for node in self.order:
-            inputs = {p for p in node.parents if p is not None}
+            inputs = node.parents
+            if len(inputs) > 1 or None in inputs:
+                inputs = tuple({p for p in inputs if p is not None})
             self._waiting[node] = len(inputs)
             for p in inputs:
                 self._consumers[p].append(node)
