@@ -11,14 +11,13 @@ leaves do not know of it. What is pending is computed before the leaf's own valu
 the graph has changed, reading is an error, as a late ``backward()`` is.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import backend
 from .batch import Batch
 from .sparse import RowSparse
-from .tape import _NOT_ARRAYS, BackwardPass, Leaf, Node, next_serial
+from .tape import _NOT_ARRAYS, BackwardPass, Leaf, Node, _by_serial, next_serial
 
 
 class LazyLeaf(Leaf):
@@ -75,13 +74,15 @@ class LazyPass(BackwardPass):
             )
         super().__init__((output,))
         self.cotangents: dict[Node, Any] = {}  # of the nodes reached that unread leaves still need
-        self._seeds = {output.node: self._seed(output, seed)}
+        self._root, self._seed_of_root = output.node, self._seed(output, seed)
         self._unread = {node for node in self.order if isinstance(node, Leaf)}
         self._ready: dict[Node, Any] = {}  # gradients computed, and not taken yet
         self._consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
         self._waiting: dict[Node, int] = {}  # of each node, how many of its inputs are not reached yet
         for node in self.order:
-            inputs = {p for p in node.parents if p is not None}
+            inputs = node.parents
+            if len(inputs) > 1 or None in inputs:
+                inputs = tuple({p for p in inputs if p is not None})
             self._waiting[node] = len(inputs)
             for p in inputs:
                 self._consumers[p].append(node)
@@ -123,20 +124,23 @@ class LazyPass(BackwardPass):
                 elif consumer not in fresh:
                     fresh.add(consumer)
                     queue.append(consumer)
-        done = Counter(consumer for node in fresh for consumer in self._consumers[node])
-        kept = [node for node in fresh if node.row is not None and self._waiting[node] > done[node]]
+        consumers = self._consumers  # of what is still open
+        kept = [node for node in queue if any(p in consumers and p not in fresh for p in node.parents)]
         grads = {node: self.cotangents[node] for node in met}
-        grads.update((node, seed) for node, seed in self._seeds.items() if node in fresh)
-        self.order = sorted(fresh | met, key=lambda node: node.serial, reverse=True)
-        self.needed, self.resumed, self.wanted = fresh, met, frozenset([*leaves, *kept])
+        if self._root in fresh:
+            grads[self._root] = self._seed_of_root
+        self.order = sorted((*queue, *met), key=_by_serial, reverse=True)
+        self.needed, self.resumed, self.wanted = fresh, met, frozenset((*leaves, *kept))
         self._running = True
         try:
             found = self._run_from(grads)
         finally:
             self._running = False
-        self.cotangents.update((node, found.get(node)) for node in kept)
-        self._ready.update((node, found.get(node)) for node in leaves)
-        self._reached(fresh)
+        for node in kept:
+            self.cotangents[node] = found.get(node)
+        for node in leaves:
+            self._ready[node] = found.get(node)
+        self._reached(queue)
 
     def take(self, leaf: Leaf) -> Any:
         """The gradient of a leaf (None where none arrives, or it was not computed), which this pass then forgets."""
@@ -171,8 +175,8 @@ class LazyPass(BackwardPass):
 
     def _release(self) -> None:
         self.outputs, self.order, self.wanted, self._all_leaves = (), [], frozenset(), ()
-        self.needed, self.resumed = set(), frozenset()
-        for store in (self.cotangents, self._seeds, self._ready, self._consumers, self._waiting):
+        self.needed, self.resumed, self._root, self._seed_of_root = set(), (), None, None
+        for store in (self.cotangents, self._ready, self._consumers, self._waiting):
             store.clear()
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from autograd import AutogradContext, DiffTensor, checkpoint, custom_vjp, nn, no_grad, ops, optim, vmap
 from autograd.gradients import clip_grad_norm_
+from autograd.gradients.base import TILE
 from autograd.lazy import LazyLeaf, _pending, gradients
 from autograd.sparse import RowSparse
 from autograd.testing.strategies import programs
@@ -149,6 +150,13 @@ def test_a_loss_that_is_a_leaf_and_gradients_that_never_arrive():
     x.grad = y.grad = None
     rule(x, y).backward(lazy=True)
     assert (y.grad, x.grad) == (expected[1], expected[0])
+
+
+def test_a_leaf_that_two_neighbours_use():
+    x, w = (DiffTensor([2.0, 3.0], requires_grad=True) for _ in range(2))
+    ((x * w) * w).sum().backward(lazy=True)
+    assert x.grad.tolist() == [4.0, 9.0]
+    assert w.grad.tolist() == [8.0, 18.0]  # the cotangent of x * w is known by now, and must not be summed again
 
 
 # ---- what is not read costs nothing ----
@@ -329,6 +337,14 @@ def test_a_change_after_a_part_was_read_is_seen():
     params[-1].add_(1.0)
     with pytest.raises(ValueError, match="changed in place"):
         _ = params[0].grad
+
+
+@pytest.mark.parametrize("size", [2, TILE + 1])  # the larger one is changed tile by tile, in place
+def test_a_step_with_other_gradients_computes_the_pending_one_first(size):
+    w = DiffTensor(np.arange(1.0, size + 1), requires_grad=True)
+    (w * w).sum().backward(lazy=True)
+    optim.SGD([w], lr=0.5).step([np.ones(size)])
+    assert np.array_equal(w.data, np.arange(0.5, size)) and np.array_equal(w.grad, 2 * np.arange(1.0, size + 1))
 
 
 def test_a_constant_that_is_changed_does_not_change_the_gradient():
