@@ -27,7 +27,7 @@ class Dense(nn.Module):
         for i, layer in enumerate(self.layers):
             y = ops.tanh(layer(sum(results[1:], results[0])))
             if i == 3:
-                y = self.drop(self.norm(ops.concatenate([y[:, 8:], ops.reshape(y, (-1, 16))[:, :8]], axis=1)))
+                y = self.drop(self.norm(ops.concat([y[:, 8:], ops.reshape(y, (-1, 16))[:, :8]], axis=1)))
             results.append(y if i % 3 else y * results[-1])
         return results[-1] * results[len(results) // 2]
 
