@@ -230,8 +230,14 @@ class Store(Keeper):
                 self._drop(serial)
 
     def rest(self) -> None:
-        """A backward pass is over."""
+        """A backward pass is over.
+
+        Values without a node of their own, such as running statistics, are from now on arrays like those from outside:
+        otherwise the statistics of a step would hold the graphs of all steps before.
+        """
         self._passed = (float("inf"), 0)
+        for place in [i for i, made in self._made.items() if not isinstance(made.node, weakref.ref)]:
+            del self._made[place]
 
 
 class rematerialize(Keeping):  # noqa: N801 - used as a context, like no_grad
@@ -270,3 +276,7 @@ class rematerialize(Keeping):  # noqa: N801 - used as a context, like no_grad
         if outer is None or outer.keeper is None:
             self.keeper = self.store
         return self
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        self.store._made.clear()
