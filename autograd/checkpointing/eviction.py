@@ -240,7 +240,7 @@ class Store(Keeper):
             del self._made[place]
 
 
-class rematerialize(Keeping):  # noqa: N801 - used as a context, like no_grad
+class rematerialize(Keeping):
     """A block in which the values kept for the backward pass take at most ``budget`` bytes; what does not fit is computed again
     when it is read (Dynamic Tensor Rematerialization, Kirisame et al. 2021, arXiv 2006.09616).
 
