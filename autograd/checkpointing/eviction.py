@@ -250,7 +250,8 @@ class rematerialize(Keeping):
 
     Args:
         budget: bytes of values that rules read. Parameters and what else comes from outside the block are not counted,
-            nor what an operation allocates in passing. A budget below what a single operation reads is exceeded by that.
+            nor what an operation allocates in passing. It is exceeded where more than that has to be in memory together:
+            the inputs of one operation, or results that are dropped and that making a single value again takes.
 
     Attributes:
         store: ``store.held.bytes`` are in memory now, ``store.held.peak`` were at most, ``store.calls`` operations ran again.
