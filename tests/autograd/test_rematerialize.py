@@ -44,7 +44,12 @@ def run(budget=None, times=2):
         loss = (out * out).sum()
         held = BackwardPass((loss,)).bytes_retained
         loss.backward()
-    found = [x.grad, *(p.grad for p in model.parameters()), *(b.numpy() for b in model.buffers()), model.drop.rng.random()]
+    found = [
+        x.grad,
+        *(p.grad for p in model.parameters()),
+        *(b.numpy() for b in model.buffers()),
+        model.drop.rng.random(),
+    ]
     return found, held, block
 
 
@@ -80,7 +85,9 @@ def test_what_is_held_is_counted_array_by_array():
     seen = []
     for node in order:
         node.saved  # noqa: B018 - reading it makes it
-        arrays = {id(a): a.nbytes for n in order for a in arrays_among(n.held) if isinstance(a, np.ndarray) and a is not x.raw}
+        arrays = {
+            id(a): a.nbytes for n in order for a in arrays_among(n.held) if isinstance(a, np.ndarray) and a is not x.raw
+        }
         seen.append(sum(arrays.values()))
     assert 3 * 8000 <= max(seen) <= block.store.held.peak <= budget
 
@@ -93,9 +100,39 @@ def test_dead_graphs_leave_nothing():
             loss = model(x).sum()
             loss.backward()
         del loss
+        gc.collect()
+        assert block.store.held.bytes == 0  # running statistics, which live on, hold no graph
     gc.collect()
     store = block.store
     assert store.held.bytes == 0 and not store._items and not store._there and not +store._pinned
+
+
+def test_the_cheap_goes_first_and_of_equals_the_stale():
+    x = DiffTensor(np.random.default_rng(2).normal(size=(64, 64)), requires_grad=True)
+    with rematerialize(2 * 64 * 64 * 8):
+        costly, cheap = ops.sin(ops.matmul(x, x)), ops.sin(x * 2.0)
+        last = ops.sin(x * 3.0)
+        assert [bool(y.node.bytes_retained) for y in (costly, cheap, last)] == [True, False, True]
+    with rematerialize(2 * 64 * 64 * 8):
+        found = [ops.sin(x * k) for k in (2.0, 3.0, 4.0)]
+        assert [bool(y.node.bytes_retained) for y in found] == [False, True, True]
+
+
+def test_the_cost_of_a_neighbourhood_is_that_of_what_is_dropped_in_it():
+    model, x = Skips(), DiffTensor(np.random.default_rng(1).normal(size=(64, 16)), requires_grad=True)
+    with rematerialize(6 * ONE) as block:
+        loss = model(x).sum()
+        order = BackwardPass((loss,)).order
+        for node in order[: len(order) // 2]:
+            node.saved  # noqa: B018 - reading it makes it
+        costs = {}
+        for item in block.store._items.values():
+            assert (item.where is None) == bool(item.held)
+            if item.where is not None:
+                costs.setdefault(item.where.top(), []).append(item.cost)
+        assert len(costs) > 3 and max(map(len, costs.values())) > 3
+        for top, parts in costs.items():
+            assert np.isclose(top.cost, sum(parts))
 
 
 A = np.random.default_rng(4).normal(size=(4, 4)) / 2
