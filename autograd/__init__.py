@@ -71,7 +71,7 @@ _LAZY = (
     "vspaces",
 )  # fmt: skip
 _MEMBERS = {
-    "binomial_cost": "checkpointing", "checkpoint_sequential": "checkpointing",
+    "binomial_cost": "checkpointing", "checkpoint_sequential": "checkpointing", "rematerialize": "checkpointing",
     "fixed_point": "implicit", "linear_solve": "implicit", "root": "implicit", "odeint": "ode",
     "functional_call": "per_example", "gradient_noise_scale": "per_example", "gradient_signal_to_noise": "per_example",
     "per_example_gradients": "per_example", "per_example_norms": "per_example",

@@ -298,6 +298,11 @@ class Held:
                 self.bytes += place[1]
         self.peak = max(self.peak, self.bytes)
 
+    def extra(self, value: Any) -> int:
+        """Bytes that would come on top with a value: those of memory that none of the values looks into yet."""
+        roots = {id(r): nbytes(r) for r in map(root, arrays_among((value,)))}
+        return sum(size for place, size in roots.items() if place not in self._roots)
+
     def drop(self, key: Key) -> None:
         value = self._values.pop(key, MISSING)
         if value is not MISSING:

@@ -404,7 +404,8 @@ def test_a_broken_rule_is_killed_an_unbroken_one_survives_and_bad_syntax_does_no
 def test_checkpointing_counts_and_compares(tmp_path, capsys):
     import checkpointing
 
-    checkpointing.main(["--quick", "--libraries", "ours", "--out", str(tmp_path)], {6: (9,)})
+    kinds = {6: ("budget 9", "eviction 9")}
+    checkpointing.main(["--quick", "--libraries", "ours", "--out", str(tmp_path)], kinds)
     figures = last_line(capsys)
     plain, root, budget = (figures["chains"]["6"][what] for what in ("plain", checkpointing.SQRT, "budget 9"))
     one = 4 * checkpointing.WIDTH * checkpointing.QUICK_ROWS
@@ -412,6 +413,8 @@ def test_checkpointing_counts_and_compares(tmp_path, capsys):
     assert budget["held_bytes"] < root["held_bytes"] < plain["held_bytes"] <= plain["array_bytes"]
     assert plain["recompute"] == 1.0 < root["recompute"] < budget["recompute"] <= budget["optimum"]
     assert figures["peak_over_budget_most"] == budget["peak_over_budget"] < 1.3
+    evicted = figures["chains"]["6"]["eviction 9"]
+    assert evicted["held_bytes"] <= 9 * one and 1.0 < evicted["recompute"] < 2.0
     assert "| 6 " in (tmp_path / "checkpointing.md").read_text()
 
 
