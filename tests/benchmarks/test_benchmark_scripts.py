@@ -404,7 +404,7 @@ def test_a_broken_rule_is_killed_an_unbroken_one_survives_and_bad_syntax_does_no
 def test_checkpointing_counts_and_compares(tmp_path, capsys):
     import checkpointing
 
-    kinds = {6: ("budget 9", "eviction 9")}
+    kinds = {6: (*checkpointing.BOTH, "budget 9", "eviction 9")}
     checkpointing.main(["--quick", "--libraries", "ours", "--out", str(tmp_path)], kinds)
     figures = last_line(capsys)
     plain, root, budget = (figures["chains"]["6"][what] for what in ("plain", checkpointing.SQRT, "budget 9"))
