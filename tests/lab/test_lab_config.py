@@ -12,7 +12,7 @@ from hammer.lab.cli import main
 GOOD = "workloads: [quadratic]\noptimizers: [adam]\n"
 
 BAD_FILES = {
-    "unknown optimizer": ("workloads: [quadratic]\noptimizers: [adma]", ["optimizers[0]", "'adma'", "did you mean 'adam'", "momentum"]),
+    "unknown optimizer": ("workloads: [quadratic]\noptimizers: [adm]", ["optimizers[0]", "'adm'", "did you mean 'adam'", "momentum"]),
     "unknown workload": ("workloads: [quadratc]\noptimizers: [adam]", ["workloads[0]", "'quadratc'", "did you mean 'quadratic'"]),
     "unknown field": (GOOD + "seedz: 3", ["'seedz'", "did you mean 'seed'", "tuning_seeds"]),
     "field that is no text": (GOOD + "3: 3", ["unknown field 3"]),

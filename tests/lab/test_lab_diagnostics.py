@@ -86,7 +86,7 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["sgd", "adam", "reference"]
     assert lines[1].split() == ["layer_scales", "fail", "pass", "adam"]
     assert lines[3].split()[-3:] == ["2", "of", "2"]
-    assert main(["diagnose", "adma"]) == 2
+    assert main(["diagnose", "adm"]) == 2
     assert "did you mean 'adam'" in capsys.readouterr().err
     assert main(["diagnose", "adam", "--only", "cliffs"]) == 2
     assert "did you mean 'cliff'" in capsys.readouterr().err
