@@ -44,3 +44,19 @@ def test_matmul_of_a_batch_and_a_vector():
     dw, db = grad(lambda w, b: ops.sum(ops.matmul(w, b) * h), (0, 1))(w, b)
     np.testing.assert_allclose(dw, np.einsum("bij,bj->i", b, h), rtol=1e-14)
     np.testing.assert_allclose(db, w[:, None] * h[:, None, :], rtol=1e-14)
+
+
+def test_dot_of_two_vectors():
+    x, y = np.array([1.0, -2.0, 3.0]), np.array([0.5, 4.0, -1.0])
+    dx, dy = grad(lambda x, y: 3.0 * ops.matmul(x, y), (0, 1))(x, y)
+    assert dx.tolist() == [1.5, 12.0, -3.0] and dy.tolist() == [3.0, -6.0, 9.0]
+
+
+@pytest.mark.parametrize(("f", "y"), [(ops.xlogy, 0.0), (ops.xlog1py, -1.0), (ops.rel_entr, 0.0)])
+def test_nothing_of_the_logarithm_of_nothing(f, y):
+    assert grad(lambda y: ops.sum(f(np.zeros(1), y)))(np.array([y])).tolist() == [0.0]
+
+
+def test_power_of_nothing_to_nothing():
+    dx, dy = grad(lambda x, y: ops.sum(ops.power(x, y) * 3.0), (0, 1))(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
+    assert dx.tolist() == [0.0, 0.0] and dy[1] == 3.0 * np.log(2.0)
