@@ -39,7 +39,7 @@ from .. import backend
 from ..sparse import RowSparse, put_rows, take_rows, zeros
 from ..tensor import DiffTensor
 from .base import GradientTransform, Link, wide_zeros_like
-from .scaling import number
+from .scaling import number, whole
 
 NOTHING, SPARSE, DENSE = 0, 1, 2
 """What a leaf has gathered: nothing, rows of sparse gradients only, or a dense gradient."""
@@ -127,13 +127,7 @@ def accumulate(every: int) -> GradientTransform:
     Raises:
         ValueError: ``every`` is not a whole number from 1.
     """
-    return _Accumulate(_count("every", every)).transform()
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
-    return int(value)
+    return _Accumulate(whole("every", every)).transform()
 
 
 def weigh(state: Any, examples: float, last: bool = False) -> None:
@@ -206,7 +200,7 @@ def accumulated(function: Callable, micro_batches: int, argnums: int | Sequence[
         ValueError: nothing to split, an empty batch, or arrays with different numbers of examples.
         TypeError: a batch that holds something else than arrays, or results that are no floating-point numbers.
     """
-    k = _count("micro_batches", micro_batches)
+    k = whole("micro_batches", micro_batches)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
         split = range(1, len(args)) if argnums is None else (argnums,) if isinstance(argnums, int) else argnums

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import TILE
-from .scaling import number
+from .scaling import number, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,8 +316,7 @@ class Quantize(Codec):
     def __post_init__(self) -> None:
         if isinstance(self.bits, bool) or self.bits not in range(2, 9):
             raise ValueError(f"bits must be a whole number from 2 to 8, not {self.bits!r}; for one bit there is Sign()")
-        if isinstance(self.bucket, bool) or not hasattr(self.bucket, "__index__") or self.bucket < 1:
-            raise ValueError(f"bucket must be a whole number of elements, at least 1, not {self.bucket!r}")
+        whole("bucket", self.bucket)
 
     @property
     def levels(self) -> int:
@@ -424,8 +423,7 @@ class PowerSGD(Codec):
     random = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.rank, bool) or not hasattr(self.rank, "__index__") or self.rank < 1:
-            raise ValueError(f"rank must be a whole number, at least 1, not {self.rank!r}")
+        whole("rank", self.rank)
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
         """Rows and columns, or None where the array is sent as it is."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ..gradients.scaling import Schedule, number
+from ..gradients.scaling import Schedule, number, whole
 from .optimizer import Optimizer
 
 
@@ -48,7 +48,7 @@ class ReduceOnPlateau:
         mode: Literal["min", "max"] = "min",
     ):
         self.factor = number("factor", factor, "(0, 1)")
-        self.patience, self.cooldown = _whole("patience", patience), _whole("cooldown", cooldown)
+        self.patience, self.cooldown = whole("patience", patience, 0), whole("cooldown", cooldown, 0)
         self.threshold, self.min_lr = number("threshold", threshold), number("min_lr", min_lr)
         for name, value, allowed in (
             ("threshold_mode", threshold_mode, ("rel", "abs")),
@@ -106,9 +106,3 @@ class ReduceOnPlateau:
             raise KeyError(f"load_state_dict: needs {', '.join(self.state_dict())}; got {', '.join(map(str, saved))}")
         self.best, self.scale = float(saved["best"]), float(saved["scale"])
         self.bad, self.cooling = int(saved["bad"]), int(saved["cooling"])
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
-        raise ValueError(f"{name} must be a whole number of observations, at least 0, not {value!r}")
-    return int(value)

@@ -12,9 +12,9 @@ Any function of the step will do; these make the usual ones. ``ReduceOnPlateau``
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-from ..gradients.scaling import Schedule, number
+from ..gradients.scaling import Schedule, number, whole
 
 __all__ = [
     "Schedule",
@@ -30,12 +30,6 @@ __all__ = [
 ]
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ValueError(f"{name} must be a whole number of steps, at least 1, not {value!r}")
-    return int(value)
-
-
 def constant(lr: float) -> Schedule:
     """The same rate at every step."""
     rate = number("lr", lr)
@@ -44,7 +38,7 @@ def constant(lr: float) -> Schedule:
 
 def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """``lr · factor^⌊step / every⌋``."""
-    rate, n, f = number("lr", lr), _count("every", every), number("factor", factor)
+    rate, n, f = number("lr", lr), whole("every", every), number("factor", factor)
     return lambda step: rate * f ** (step // n)
 
 
@@ -55,7 +49,7 @@ def exponential(lr: float, factor: float) -> Schedule:
 
 def _descent(lr: float, steps: int, end: float, shape: Callable[[float], float]) -> Schedule:
     """From lr at step 0 to end at ``steps``, and end from then on; ``shape`` falls from 1 to 0 on [0, 1]."""
-    rate, n, last = number("lr", lr), _count("steps", steps), number("end", end)
+    rate, n, last = number("lr", lr), whole("steps", steps), number("end", end)
     return lambda step: last + (rate - last) * shape(min(step / n, 1.0))
 
 
@@ -78,7 +72,7 @@ def cosine(lr: float, steps: int, end: float = 0.0) -> Schedule:
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Rise in equal parts to ``then(0)``, reached at the last of ``steps`` steps; then ``then``, from its step 0."""
-    n = _count("steps", steps)
+    n = whole("steps", steps)
     return lambda step: then(0) * (step + 1) / n if step < n else then(step - n)
 
 
@@ -113,7 +107,7 @@ def one_cycle(
         three_phase: whether the rate first falls to where it started, in as many steps as it rose, and only then to the end.
             ``pct_start`` is then at most one half.
     """
-    high, n = number("max_lr", max_lr, "(0, inf)"), _count("steps", steps)
+    high, n = number("max_lr", max_lr, "(0, inf)"), whole("steps", steps)
     share = number("pct_start", pct_start, "(0, 0.5]" if three_phase else "(0, 1)")
     low = high / number("div_factor", div_factor, "[1, inf)")
     end = low / number("final_div_factor", final_div_factor, "[1, inf)")
@@ -132,6 +126,6 @@ def one_cycle(
 
 
 def _warm(lr: float, rise: int, steps: int, end: float, descent: Callable[[float, int, float], Schedule]) -> Schedule:
-    if _count("steps", steps) <= _count("warmup", rise):
+    if whole("steps", steps) <= whole("warmup", rise):
         raise ValueError(f"steps counts the warm-up too, so it must be above warmup; got warmup={rise}, steps={steps}")
     return warmup(rise, descent(lr, steps - rise, end))

@@ -1,10 +1,10 @@
 """What ``Trainer`` takes for a loss, an optimizer and a model, made into the things themselves."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
 from .. import optim
+from ..errors import unknown
 from ..gradients import GradientTransform
 from ..nn import Module, losses
 from ..optim import Optimizer
@@ -26,10 +26,7 @@ RECIPES: dict[str, Callable[..., GradientTransform]] = {
 
 def named(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(
-            f"unknown {kind} {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} there are {', '.join(known)}"
-        )
+        raise ValueError(unknown(kind, name, known))
     return known[name]
 
 

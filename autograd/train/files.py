@@ -15,7 +15,6 @@ names, dtypes and shapes; and ``state`` (see ``structure``). Equal states give e
     {'model': {'w': array([1., 1., 1.], dtype=float32)}, 'best': inf, 'shape': (2, 3)}
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import replacing
 from .structure import STORED, CheckpointError, DamagedCheckpoint, decode, encode, to_json
 
 FORMAT = "hammer checkpoint 1"
@@ -152,39 +152,18 @@ def _library() -> Any:
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
-    """Through a temporary file in the same folder, flushed before it gets its name; then the folder is flushed."""
     library = _library()
-    temporary = temporary_of(path)
     try:
-        library.numpy.save_file(dict(arrays), temporary, metadata=dict(header))
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        flush_folder(path.parent)
+        with replacing(path, temporary_of(path)) as temporary:
+            library.numpy.save_file(dict(arrays), temporary, metadata=dict(header))
     except (OSError, library.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _line(error)
         raise CheckpointError(f"{path}: cannot be written: {reason}") from None
-    except BaseException:  # also a KeyboardInterrupt must not leave the temporary file behind; it is raised again
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def temporary_of(path: Path) -> Path:
     """The file that ``save_state(path, …)`` writes before it has its name. It is left behind only by a process that is killed."""
     return path.with_name(f".{path.name}.tmp")
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until names in the folder are on the disk, where the system can do that."""
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _contents(path: Path) -> bytes:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..atomic import flush_folder
 from .files import (
     SUFFIX,
     CheckpointError,
     DamagedCheckpoint,
-    flush_folder,
     load_state,
     read_about,
     save_state,

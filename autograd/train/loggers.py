@@ -5,7 +5,6 @@ tells its loggers the count, and what a killed run had written after that checkp
 appended: no row is there twice.
 """
 
-import contextlib
 import csv
 import importlib
 import io
@@ -13,10 +12,10 @@ import json
 import math
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..atomic import write_atomically
 from .callbacks import Callback
 
 
@@ -25,22 +24,6 @@ def _needs(package: str, what: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         raise ImportError(f"{what} needs the package {package}; install it with: pip install {package}") from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all: a temporary file beside it, synced, takes its name."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 class _FileLogger(Callback):
@@ -63,7 +46,7 @@ class _FileLogger(Callback):
                 lines = self.path.read_text("utf-8").splitlines(keepends=True)
                 kept = [line for line in lines if line.endswith("\n")][: self.heading + trainer.logged]
                 if kept != lines:
-                    write_whole(self.path, "".join(kept))
+                    write_atomically(self.path, "".join(kept))
         self._open()
 
     def _move_aside(self) -> None:
@@ -129,7 +112,9 @@ class CSVLogger(_FileLogger):
         with open(self.path, encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
         self._columns += new
-        write_whole(self.path, _csv_line(self._columns) + "".join(_csv_line(r + [""] * len(new)) for r in rows[1:]))
+        write_atomically(
+            self.path, _csv_line(self._columns) + "".join(_csv_line(r + [""] * len(new)) for r in rows[1:])
+        )
         super()._open()
 
 

@@ -13,13 +13,14 @@ batch counts by its examples, and a run that is interrupted in the middle of an 
 """
 
 import copy
-import difflib
 import importlib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+
+from ..errors import unknown
 
 
 class Metric:
@@ -322,6 +323,4 @@ def metric(which: str | Metric) -> Metric:
             return METRICS[which]()
         if which.startswith("top_") and which[4:].isdigit():
             return TopK(int(which[4:]))
-    near = difflib.get_close_matches(str(which), METRICS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    raise ValueError(f"unknown metric {which!r}{hint} there are {', '.join(METRICS)}, and any Metric")
+    raise ValueError(f"{unknown('metric', which, METRICS)}, and any Metric")

@@ -1,19 +1,14 @@
 """What the laboratory tells a person whose input it cannot use."""
 
-import difflib
 from collections.abc import Iterable
+
+from autograd.errors import unknown
+
+__all__ = ["UsageError", "missing", "unknown"]
 
 
 class UsageError(Exception):
     """Bad input. Its text is one line that names the field, the value and what is allowed; the command exits with 2."""
-
-
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """``unknown KIND 'name'; did you mean 'nearest'? known: ...``"""
-    names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
 
 
 def missing(libraries: Iterable[str]) -> str:

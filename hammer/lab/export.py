@@ -7,11 +7,13 @@ import json
 import zipfile
 from pathlib import Path
 
+from autograd.atomic import write_atomically
+
 from . import environment
 from .errors import UsageError, unknown
 from .report import text
 from .runs import MANIFEST, open_run
-from .store import Store, write_atomically
+from .store import Store
 
 FILES = (
     "config.yaml", "environment.json", "trials.csv", "curves.npz", "canary.npz", "results.json", "summary.md", "ranking.csv",

@@ -1,21 +1,21 @@
 """Trials on disk: a folder of finished trials, each under the key of everything that decides its bits.
 
 A trial is two files: ``KEY.npz`` (its arrays, without pickle) and ``KEY.json`` (its record, with the array file's
-SHA-256 and its own), so that a damaged file is never taken for a result. Each is written to a temporary file and renamed, the JSON last: a trial is there when its JSON is. Several
-comparisons may share a store, also at the same time.
+SHA-256 and its own), so that a damaged file is never taken for a result. Each is written to a temporary file and renamed,
+the JSON last: a trial is there when its JSON is. Several comparisons may share a store, also at the same time.
 """
 
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from autograd.atomic import write_atomically
 
 
 def canonical(value: Any) -> str:
@@ -26,22 +26,6 @@ def canonical(value: Any) -> str:
 def key_of(value: Any) -> str:
     """The first 24 hexadecimal digits of the SHA-256 of ``canonical(value)``."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:24]
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part of it."""
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:  # also a KeyboardInterrupt must not leave the temporary file behind; it is raised again
-        os.unlink(temporary)
-        raise
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:

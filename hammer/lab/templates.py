@@ -5,9 +5,10 @@ import keyword
 import re
 from pathlib import Path
 
+from autograd.atomic import write_atomically
+
 from . import optimizers, problems
 from .errors import UsageError
-from .store import write_atomically
 
 PROBLEM = '''"""{title}: say here what is hard about it."""
 

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from autograd.atomic import write_atomically
 from autograd.testing.rows import CHECKS
 
 from ..report.markdown import table as markdown_table
 from ..report.page import document, sort, table
 from ..report.text import count
-from ..store import write_atomically
 from .table import RowOutcome
 
 _CSS = "td.ok{color:var(--good)}td.no{color:var(--soft)}td.wrong{color:var(--bad);font-weight:600}"

@@ -9,10 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autograd.atomic import write_atomically
+
 from .. import canary
 from ..analysis import Summary
 from ..comparison import Comparison
-from ..store import npz, write_atomically
+from ..store import npz
 from . import charts, data, html, markdown, tables, text
 
 __all__ = ["text", "write"]

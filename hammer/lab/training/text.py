@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from autograd.atomic import write_atomically
 from autograd.train import ArrayDataset, DataError
 from autograd.train.config import Config
-from autograd.train.loggers import write_whole
 
 UNKNOWN = "<UNK>"
 _WORD = re.compile(r"\w+|[^\w\s]|\n")
@@ -69,7 +69,9 @@ def vocabulary(train: list[str], threshold: int, path: Path | None) -> dict[str,
     known = {word: i for i, word in enumerate(kept)}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({"word_to_idx": known, "freq_threshold": threshold}, ensure_ascii=False) + "\n")
+        write_atomically(
+            path, json.dumps({"word_to_idx": known, "freq_threshold": threshold}, ensure_ascii=False) + "\n"
+        )
     return known
 
 
