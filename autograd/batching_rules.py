@@ -13,6 +13,7 @@ import numpy as np
 
 from . import ops
 from .batching import Call
+from .ops import activations as _activations
 from .ops import bessel as _bessel
 from .ops import elementwise as _elementwise
 from .ops import special as _special
@@ -85,9 +86,11 @@ def elementwise(call: Call, *xs: Any, **params: Any) -> Any:
     return call.apply(*aligned(call, *xs), **params)
 
 
-batches(*(n for n in (*_elementwise.__all__, *_special.__all__, *_bessel.__all__) if n in OPS), "astype", "to_device")(
-    elementwise
-)
+batches(
+    *(n for n in (*_elementwise.__all__, *_activations.__all__, *_special.__all__, *_bessel.__all__) if n in OPS),
+    "astype",
+    "to_device",
+)(elementwise)
 
 # ---- reductions and scans ----
 

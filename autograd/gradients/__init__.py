@@ -35,7 +35,6 @@ from .base import (
     chain,
     identity,
     leafwise,
-    partition,
     stateless,
 )
 from .clipping import (
@@ -50,6 +49,7 @@ from .compression import compress
 from .curvature import scale_by_lbfgs
 from .loss_scaling import loss_scale, scale_loss, unscale
 from .matrices import graft, orthogonalize, scale_by_shampoo, scale_by_soap
+from .partition import partition
 from .scaling import add_decayed_weights, scale, scale_by_adam, scale_by_lr, scale_by_rms, trace
 from .sparse import RowSparse
 

@@ -25,7 +25,7 @@ from .. import backend
 from ..shapes import numpy_dtype
 from ..sparse import RowSparse, put_rows, take_rows
 from .base import GradientTransform, Link, wide_zeros_like
-from .codecs import Codec, Payload, _places
+from .codec import Codec, Payload, _places
 
 __all__ = ["compress"]
 

@@ -5,6 +5,7 @@ by position or by name: ``ops.sum(x, axis=0)``. ``autograd.table.OPS`` lists eve
 """
 
 from . import tensor_methods  # noqa: F401
+from .activations import *  # noqa: F403
 from .bessel import *  # noqa: F403
 from .convolution import *  # noqa: F403
 from .decomposition import *  # noqa: F403

@@ -18,6 +18,7 @@ from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
 from ..tensor import DiffTensor
+from .activations import softplus
 from .elementwise import (
     FUNCTION,
     ROOT,
@@ -30,7 +31,6 @@ from .elementwise import (
     maximum,
     multiply,
     replace_zero,
-    softplus,
     where,
 )  # fmt: skip
 from .index import PLACES, sparse_take, take, take_along_axis

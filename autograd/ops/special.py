@@ -22,22 +22,19 @@ from .. import backend
 from ..backend import xp
 from ..shapes import Aval, numpy_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
+from .activations import erfc, gaussian, sigmoid, softplus
 from .elementwise import (
     FUNCTION,
     POSITIVE,
     abs,
     equal,
-    erfc,
     exp,
-    gaussian,
     greater,
     less,
     log,
     log1p,
     logical_and,
     minimum,
-    sigmoid,
-    softplus,
     where,
 )  # fmt: skip
 from .layout import astype

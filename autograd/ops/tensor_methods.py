@@ -12,8 +12,8 @@ import numpy as np
 from .. import tape, tensor
 from ..batch import Batch
 from ..tensor import DiffTensor
+from . import activations, index, layout, linalg, reduce
 from . import elementwise as e
-from . import index, layout, linalg, reduce
 
 
 def _reflected(row: Callable) -> Callable:
@@ -84,7 +84,8 @@ _PLAIN = {
     "astype": _astype, "ravel": _ravel, "clip": _clip, "std": _moment(reduce.std), "var": _moment(reduce.var),
 }  # fmt: skip
 _METHODS = (
-    (e, "abs exp log sqrt square sin cos tan tanh sigmoid relu conj round"),
+    (e, "abs exp log sqrt square sin cos tan tanh conj round"),
+    (activations, "sigmoid relu"),
     (reduce, "sum mean prod max min argmax argmin all any norm cumsum cumprod logsumexp softmax log_softmax"),
     (layout, "flatten squeeze expand_dims swapaxes moveaxis broadcast_to repeat tile split flip roll"),
     (index, "take argsort"),
@@ -109,5 +110,5 @@ for _name in _NUMPY_METHODS.split():
 DiffTensor.compress = _compress  # type: ignore[attr-defined]
 DiffTensor.at = property(index.At)  # type: ignore[attr-defined]
 
-tensor._UFUNCS.update(e.UFUNCS, matmul=linalg.matmul)
+tensor._UFUNCS.update(e.UFUNCS, **activations.UFUNCS, matmul=linalg.matmul)
 tensor._to_device, tape.rows = layout.to_device, layout

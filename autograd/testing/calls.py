@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_array, scalar
-from ..ops import elementwise
+from ..ops import activations, elementwise
 from ..table import OPS, Row
 from .strategies import Draw, arrays, broadcasting, st
 
-ELEMENTWISE = frozenset((*elementwise.__all__, "stop_gradient"))
+ELEMENTWISE = frozenset((*elementwise.__all__, *activations.__all__, "stop_gradient"))
 _BUILDERS: dict[str, Callable[[Draw, Row], tuple[tuple, dict]]] = {}
 _PARAMETERS: dict[str, dict[str, st.SearchStrategy]] = {}
 EXEMPT: dict[tuple[str, str], str] = {}
