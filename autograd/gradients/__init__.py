@@ -3,9 +3,10 @@
 A transform is a pair of functions, ``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``;
 ``chain`` composes them, and an optimizer is a chain (``autograd.optim``). ``base`` has the pair, the chain and
 ``leafwise``, from which most links are made; ``scaling`` has what optimizers are made of, ``clipping`` the limits,
-``accumulation`` gradients gathered over micro-batches, ``compression`` and ``codecs`` what goes over a wire, ``sparse`` the
+``accumulation`` gradients gathered over micro-batches, ``compression``, ``codec`` and ``codecs`` what goes over a wire, ``sparse`` the
 gradients of embeddings, ``loss_scaling`` what half precision needs. ``adaptive`` has further directions by element, ``matrices``
-those that see a matrix, ``curvature`` L-BFGS, and ``averaging`` links that keep better parameters than those they step.
+those that see a matrix, ``curvature`` L-BFGS, ``averaging`` links that keep better parameters than those they step, and
+``partition`` groups of parameters.
 
     >>> import numpy as np
     >>> from autograd import gradients as gt
