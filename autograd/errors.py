@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """``unknown KIND 'name'; did you mean 'nearest'? known: ...``"""
+    """``unknown KIND 'name'; did you mean 'nearest'? known: ...``; capitals do not count in what is near."""
     names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    plain = {one.lower(): one for one in names}
+    close = difflib.get_close_matches(str(name).lower(), plain, n=1)
+    hint = f"; did you mean {plain[close[0]]!r}?" if close else ";"
     return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"

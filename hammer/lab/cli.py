@@ -1,16 +1,21 @@
-"""The ``hammer`` command: its options and exit codes. What it does is imported when it is asked for."""
+"""The ``hammer`` command: its commands and exit codes. What a command does is imported when it is asked for.
+
+The options of the laboratory's commands are in ``options``, those of `check` and `run` beside what they belong to.
+Nothing that takes long to import (NumPy, autograd) is imported for `--help` or for an option that does not exist.
+"""
 
 import argparse
+import difflib
+import importlib
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from .errors import UsageError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_EXIT_CODES = """exit codes:
+EXIT_CODES = """exit codes:
   0    done
   1    done, but a trial raised an error (the report names it), `hammer check` found a wrong derivative, `hammer reproduce` other
        bits, `hammer doctor` a fault, or a diagnostic of `hammer diagnose` does not count; or training could not go on (a loss
@@ -20,28 +25,74 @@ _EXIT_CODES = """exit codes:
 """
 
 
-_CHECK_EXAMPLES = f"""examples:
-  hammer check autograd
-  hammer check autograd --rows exp,matmul --examples 200
-  hammer check mymodule:loss --shape w=n --shape x=k,n --domain x=positive
+class Command(NamedTuple):
+    """A command: its function ``MODULE:NAME``, a line of help, the function that adds its options, its examples."""
 
-{_EXIT_CODES}"""
-
-
-_RUN_EXAMPLES = f"""examples:
-  hammer run experiments/mnist.yaml
-  hammer run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]
-  hammer run --print-config experiments/mnist.yaml
-
-{_EXIT_CODES}"""
+    function: str
+    help: str
+    options: str | None = None
+    description: str | None = None
+    examples: tuple[str, ...] = ()
 
 
-_REPRODUCE_EXAMPLES = f"""examples:
-  hammer reproduce quick
-  hammer reproduce reports/quick@3f2a --jobs 1
-  hammer reproduce quick.zip --trials 20
-
-{_EXIT_CODES}"""
+COMMANDS = {
+    "compare": Command(
+        "commands:compare", "compare optimizers on problems and write a report", "options:compare",
+        "Tune every optimizer under the same budget, score it on fresh seeds, and write a report.\n"
+        "Finished trials are kept in a store, so a second run of the same comparison only reads them.",
+        ("compare quick", "compare vortex adam sgd --problems light --trials 16 --seeds 10", "compare study.yaml --jobs 4 --dry-run",
+         "compare mine adam --from lab", "mpiexec -n 5 hammer compare full --executor mpi"),
+    ),
+    "bench": Command(
+        "commands:bench", "compare optimizers on a shipped suite of problems", "options:bench",
+        "`hammer compare SUITE`: the suites are smoke (less than a minute), light (minutes), full (three quarters of an hour of one "
+        "core for the shipped optimizers) and long.",
+        ("bench --suite smoke", "bench --suite light vortex adam"),
+    ),
+    "report": Command(
+        "reports:report", "write the report of finished runs again, or merge several into one", "options:report",
+        "Write a report anew from what is stored with it, or one report of several runs that followed the same rules.",
+        ("report quick", "report monday tuesday --name both", "report quick.zip --out elsewhere"),
+    ),
+    "watch": Command(
+        "watch:watch", "a live page of the sweeps in a store, on this machine only", "options:watch",
+        "Serve a page on 127.0.0.1 that shows what is planned, done and failed, the time left and the curves so far. Ends with Ctrl-C.",
+        ("watch", "watch --store runs --port 8000"),
+    ),
+    "reproduce": Command(
+        "reproduce:reproduce", "run trials of a finished comparison again and compare bits", "options:reproduce",
+        "Run stored trials again and say whether every step has the same bits, or where the first one differs.",
+        ("reproduce quick", "reproduce reports/quick@3f2a --jobs 1", "reproduce quick.zip --trials 20"),
+    ),
+    "export": Command(
+        "export:export", "write a report and its trials as one archive that another machine can reproduce", "options:export"
+    ),
+    "diagnose": Command(
+        "diagnostics.command:diagnose", "pass/fail diagnostics of optimizers: saddles, cliffs, noise, delay, ...", "options:diagnose",
+        "Try optimizers on small landscapes with one difficulty each, and print who passes.",
+        ("diagnose vortex adam",),
+    ),
+    "list": Command("commands:listing", "list the problems or optimizers there are", "options:listing"),
+    "new": Command("templates:new", "write a small working problem or optimizer of your own, with its test", "options:new"),
+    "check": Command(
+        "checks.command:check", "property-test derivatives: of the op table, or of a function", "checks.options:check",
+        "Check every row of the op table, or a function of yours, on drawn calls.\n"
+        "A failure is shown as small as it can be made, with the operation that is wrong and a test to paste.",
+        ("check autograd", "check autograd --rows exp,matmul --examples 200",
+         "check mymodule:loss --shape w=n --shape x=k,n --domain x=positive"),
+    ),
+    "run": Command(
+        "training.command:run", "train a model as a config file says", "training.options:run",
+        "Train what a config file describes: data, model, optimizer, schedule, logs, checkpoints.\n"
+        "docs/config.md lists the keys; Ctrl-C saves and says how to go on.",
+        ("run experiments/mnist.yaml", "run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]",
+         "run --print-config experiments/mnist.yaml"),
+    ),
+    "schema": Command("training.command:schema", "print the JSON Schema of configs, for editors"),
+    "doctor": Command(
+        "doctor:doctor", "show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
+    ),
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,152 +101,60 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(USAGE)
 
 
-def _parser() -> argparse.ArgumentParser:
-    from hammer import __version__
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        from hammer import __version__
 
+        print(f"hammer {__version__}")
+        sys.exit(DONE)
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         "hammer",
         description="Compare gradient-based optimizers, reproducibly, and check derivatives.",
-        epilog=_EXIT_CODES,
+        epilog=EXIT_CODES,
         formatter_class=form,
     )
-    parser.add_argument("--version", action="version", version=f"hammer {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    compare = commands.add_parser(
-        "compare", help="compare optimizers on workloads and write a report", epilog=_EXIT_CODES, formatter_class=form,
-        description="Tune every optimizer under the same budget, score it on fresh seeds, and write a report.\n"
-        "Finished trials are kept in a store, so a second run of the same comparison only reads them.",
-    )  # fmt: skip
-    compare.add_argument(
-        "what", nargs="*", metavar="CONFIG|OPTIMIZER",
-        help="a YAML file, a shipped config (quick, smoke, light, full, long, targets), or optimizers to compare instead of the config's; default: quick",
-    )  # fmt: skip
-    compare.add_argument("--workloads", metavar="A,B", help="compare on these workloads instead of the config's")
-    compare.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and workload")
-    compare.add_argument("--seeds", type=int, metavar="N", help="scoring seeds")
-    compare.add_argument("--name", help="the report's name, a folder in --out (default: the config's name)")
-    compare.add_argument(
-        "--out", type=Path, default=Path("reports"), metavar="DIR", help="where reports go (default: reports)"
-    )
-    compare.add_argument(
-        "--store", type=Path, default=Path("runs"), metavar="DIR", help="where finished trials are kept (default: runs)"
-    )
-    compare.add_argument(
-        "--jobs", type=int, metavar="N", help="trials that run at a time (default: the number of usable cores)"
-    )
-    compare.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
-
-    check = commands.add_parser(
-        "check", help="property-test derivatives: of the op table, or of a function", epilog=_CHECK_EXAMPLES, formatter_class=form,
-        description="Check every row of the op table, or a function of yours, on drawn calls.\n"
-        "A failure is shown as small as it can be made, with the operation that is wrong and a test to paste.",
-    )  # fmt: skip
-    check.add_argument(
-        "target", metavar="autograd|MODULE:FUNCTION", help="the op table, or a function (FILE.py:FUNCTION as well)"
-    )
-    check.add_argument(
-        "--examples", type=int, metavar="N", help="calls drawn: for each row (default: 25), or in all (default: 50)"
-    )
-    table = check.add_argument_group("of the op table")
-    table.add_argument("--rows", metavar="A,B", help="only these rows")
-    table.add_argument(
-        "--jobs", type=int, metavar="N", help="rows checked at a time (default: the number of usable cores)"
-    )
-    table.add_argument("--out", type=Path, metavar="DIR", help="where reports go (default: reports)")
-    table.add_argument("--name", help="the report's name, a folder in --out (default: check)")
-    function = check.add_argument_group("of a function")
-    function.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="X=3,4",
-        help="an argument's shape; names stand for drawn sizes: X=n,4",
-    )
-    function.add_argument(
-        "--domain", action="append", default=[], metavar="X=positive",
-        help="where an argument's numbers are from: reals (the default), positive, negative, nonzero, unit, int, bool, or LOW:HIGH",
-    )  # fmt: skip
-    function.add_argument(
-        "--dtype", action="append", default=[], metavar="X=complex128", help="an argument's dtype (default: float64)"
-    )
-    function.add_argument(
-        "--value", action="append", default=[], metavar="AXIS=0", help="an argument with one value: a Python literal"
-    )
-    function.add_argument("--order", type=int, metavar="N", help="up to which order of derivative (default: 2)")
-    function.add_argument("--modes", metavar="rev,fwd", help="reverse mode, forward mode, or both (the default)")
-    function.add_argument("--rtol", type=float, metavar="R", help="the relative error allowed (default: 1e-6)")
-    function.add_argument("--seed", type=int, metavar="N", help="of the draws (default: 0)")
-
-    run = commands.add_parser(
-        "run", help="train a model as a config file says", epilog=_RUN_EXAMPLES, formatter_class=form,
-        description="Train what a config file describes: data, model, optimizer, schedule, logs, checkpoints.\n"
-        "docs/config.md lists the keys; Ctrl-C saves and says how to go on.",
-    )  # fmt: skip
-    run.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML or TOML file")
-    run.add_argument("settings", nargs="*", metavar="key=value", help="settings that go before what the file says")
-    run.add_argument("--print-config", action="store_true", help="print the whole config, defaults included, and stop")
-    commands.add_parser("schema", help="print the JSON Schema of configs, for editors")
-
-    reproduce = commands.add_parser(
-        "reproduce", help="run trials of a finished comparison again and compare bits", epilog=_REPRODUCE_EXAMPLES, formatter_class=form,
-        description="Run stored trials again and say whether every step has the same bits, or where the first one differs.",
-    )  # fmt: skip
-    reproduce.add_argument(
-        "run", metavar="RUN[@TRIAL]", help="a report (its name or folder), an archive of `hammer export`, or a store; @ and the first digits of a trial's key",
-    )  # fmt: skip
-    reproduce.add_argument("--trials", type=int, metavar="K", help="how many trials are drawn (default: 3)")
-    reproduce.add_argument("--seed", type=int, metavar="N", help="of the draw (default: another one each time)")
-    reproduce.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: the usable cores)")
-
-    export = commands.add_parser(
-        "export", help="write a report and its trials as one archive that another machine can reproduce"
-    )
-    export.add_argument("run", metavar="RUN", help="a report: its name or folder")
-    export.add_argument("--out", type=Path, metavar="FILE", help="the archive (default: the report's name and .zip)")
-    export.add_argument(
-        "--store", type=Path, default=Path("runs"), metavar="DIR", help="where the trials' records are (default: runs)"
-    )
-
-    diagnose = commands.add_parser(
-        "diagnose", help="pass/fail diagnostics of optimizers: saddles, cliffs, noise, delay, ...", epilog=_EXIT_CODES,
-        formatter_class=form, description="Try optimizers on small landscapes with one difficulty each, and print who passes.",
-    )  # fmt: skip
-    diagnose.add_argument("optimizers", nargs="+", metavar="OPTIMIZER", help="what to try (hammer list optimizers)")
-    diagnose.add_argument("--only", metavar="A,B", help="only these diagnostics")
-
-    listing = commands.add_parser("list", help="list the problems or optimizers there are")
-    listing.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
-    for command in (compare, diagnose, listing):
-        command.add_argument(
-            "--from", dest="own", type=Path, action="append", default=[], metavar="FOLDER",
-            help="look for problems and optimizers of your own in FOLDER/problems and FOLDER/optimizers as well",
+    for name, command in COMMANDS.items():
+        lines = [one if one.startswith("mpiexec") else f"hammer {one}" for one in command.examples]
+        examples = "examples:\n" + "".join(f"  {line}\n" for line in lines) + "\n" if lines else ""
+        own = commands.add_parser(
+            name, help=command.help, description=command.description or command.help, epilog=examples + EXIT_CODES, formatter_class=form,
         )  # fmt: skip
-    new = commands.add_parser("new", help="write a small working problem or optimizer of your own, with its test")
-    new.add_argument("kind", choices=["problem", "optimizer"])
-    new.add_argument("name", help="its name: lower-case letters, digits and _")
-    new.add_argument(
-        "--in", dest="folder", type=Path, default=Path("lab"), metavar="FOLDER", help="where (default: lab)"
-    )
-    commands.add_parser(
-        "doctor", help="show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
-    )
+        if command.options is not None:
+            _imported(command.options)(own)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (the process's own arguments if None); returns the exit code."""
-    arguments, unknown = _parser().parse_known_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        close = difflib.get_close_matches(given[0].lower(), COMMANDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(COMMANDS)}"
+        print(f"hammer: unknown command {given[0]!r}{hint} (see hammer --help)", file=sys.stderr)
+        return USAGE
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(given)
     try:
         if unknown:
-            raise UsageError(f"unknown argument {unknown[0]!r} (see hammer {arguments.command} --help)")
+            raise UsageError(_unknown(parser, arguments.command, unknown[0]))
+        run: Callable[[argparse.Namespace], int] = _imported(COMMANDS[arguments.command].function)
         if own := getattr(arguments, "own", []):
             from .discovery import looking_in
 
             with looking_in(own):
-                return _run(arguments)
-        return _run(arguments)
+                return run(arguments)
+        return run(arguments)
     except UsageError as error:
         print(f"hammer {arguments.command}: {error}", file=sys.stderr)
         return USAGE
@@ -207,43 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "compare":
-        from .commands import compare
-
-        return compare(arguments)
-    if arguments.command == "check":
-        from .checks.command import check
-
-        return check(arguments)
-    if arguments.command == "diagnose":
-        from .diagnostics.command import diagnose
-
-        return diagnose(arguments)
-    if arguments.command == "new":
-        from .templates import new
-
-        return new(arguments)
-    if arguments.command == "run":
-        from .training.command import run
-
-        return run(arguments)
-    if arguments.command == "schema":
-        from .training.command import schema
-
-        return schema()
-    if arguments.command == "reproduce":
-        from .reproduce import reproduce
-
-        return reproduce(arguments)
-    if arguments.command == "export":
-        from .export import export
-
-        return export(arguments)
-    if arguments.command == "list":
-        from .commands import listing
-
-        return listing(arguments.what)
-    from .doctor import doctor
-
-    return doctor()
+def _unknown(parser: argparse.ArgumentParser, command: str, argument: str) -> str:
+    hint = ""
+    if argument.startswith("--"):
+        (choices,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        options = [name for action in choices[command]._actions for name in action.option_strings]
+        close = difflib.get_close_matches(argument.partition("=")[0], options, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown argument {argument!r}{hint} (see hammer {command} --help)"

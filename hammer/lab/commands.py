@@ -1,4 +1,4 @@
-"""``hammer compare`` and ``hammer list``."""
+"""``hammer compare``, ``hammer bench`` and ``hammer list``."""
 
 import argparse
 import os
@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import analysis, canary, config, discovery, environment, optimizers, problems, report
-from .comparison import Comparison
+from . import canary, config, current, discovery, environment, optimizers, problems
 from .config import SHIPPED, Config
 from .errors import UsageError, missing, unknown
 from .store import Store
@@ -19,61 +18,109 @@ from .store import Store
 def compare(arguments: argparse.Namespace) -> int:
     """Run a comparison and write its report; returns the exit code."""
     _need_libraries()
-    from .progress import Progress, show_summary
+    if arguments.executor == "mpi":
+        from .executors import on_first_rank
 
-    chosen = _config(arguments)
+        return on_first_rank(lambda: _compare(_config(arguments), arguments))
+    return _compare(_config(arguments), arguments)
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Run a shipped suite; returns the exit code."""
+    arguments.what, arguments.workloads = [arguments.suite, *arguments.optimizers], None
+    return compare(arguments)
+
+
+def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
+    from .plan import Plan
+    from .progress import Progress, show
+
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"--jobs: must be a whole number of at least 1; got {arguments.jobs}")
+    started = time.perf_counter()
     folder, store = arguments.out / chosen.name, Store(arguments.store)
     if not arguments.dry_run:
         writable("--out", folder)
         writable("--store", store.folder)
         store.keep_canary(canary.digest(), canary.results())
-    jobs = arguments.jobs or environment.usable_cores()
+    again = _again(arguments, folder)
+    made_of = current.inputs(chosen, again)
+    shown = current.current(folder, made_of, store)
+    jobs = 1 if arguments.executor == "serial" else arguments.jobs or environment.usable_cores()
+    if shown is not None:
+        progress = Progress(chosen, shown.total, jobs)
+        progress.plan(shown.total, store.folder, None)
+        if not arguments.dry_run:
+            show(shown, folder / "index.html", time.perf_counter() - started, [])
+        return 0
+
+    from . import analysis, report
+    from .comparison import Comparison
+    from .executors import EXECUTORS
+    from .sweep import Sweep
+
     comparison = Comparison(chosen, store)
-    progress = Progress(comparison, jobs)
-    for pair in comparison.pairs:
-        comparison.missing(*pair)  # takes from the store what is there
-    progress.plan(store.folder)
+    progress = Progress(chosen, comparison.total, jobs)
+    plan = Plan(comparison, jobs)
+    progress.plan(len(comparison.reused), store.folder, plan)
     if arguments.dry_run:
         return 0
 
-    started, interrupted = time.perf_counter(), False
-    machine = environment.describe()
+    machine, interrupted = environment.describe(), False
+    sweep = Sweep(comparison, plan)
+
+    def finished(trial: Any) -> None:
+        plan.finished(trial)
+        sweep.note()
+        progress.finished(comparison, trial)
+
     try:
-        with progress:
-            comparison.run(jobs, machine, progress.finished)
+        with sweep, progress:
+            progress.start(len(comparison.trials))
+            comparison.run(EXECUTORS[arguments.executor](jobs, store.folder, machine), finished)
     except KeyboardInterrupt:
         interrupted = True
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    made = {**machine, "made": when, "jobs": jobs, "seconds": round(time.perf_counter() - started, 1)}
+    made = {**machine, "made": when, "jobs": jobs, "executor": arguments.executor}
+    made["seconds"] = round(time.perf_counter() - started, 1)
     summary = analysis.summarise(comparison)
+    try:
+        page = report.write(folder, comparison, summary, made, again)
+        shown = report.shown(summary)
+        failed = any(t.status == "error" for t in summary.failures)
+        if comparison.complete and not failed:
+            current.keep(folder, made_of, store, [*comparison.trials], shown)
+    except OSError as error:
+        raise UsageError(
+            f"--out: cannot write the report to {folder}: {error.strerror}; finished trials are in {store.folder}"
+        ) from None
+    show(shown, page, time.perf_counter() - started, store.complaints)
+    if interrupted:
+        return 130
+    return 1 if failed else 0
+
+
+def _again(arguments: argparse.Namespace, folder: Path) -> str:
+    """The command that makes a report again."""
     again = ["hammer", "compare", str(folder / "config.yaml")]
     for own in discovery.folders():
         again += ["--from", str(own)]
     if arguments.out != Path("reports"):
         again += ["--out", str(arguments.out)]
-    try:
-        page = report.write(folder, comparison, summary, made, shlex.join(again))
-    except OSError as error:
-        raise UsageError(
-            f"--out: cannot write the report to {folder}: {error.strerror}; finished trials are in {store.folder}"
-        ) from None
-    show_summary(summary, page, time.perf_counter() - started, store.complaints)
-    if interrupted:
-        return 130
-    return 1 if any(t.status == "error" for t in summary.failures) else 0
+    return shlex.join(again)
 
 
-def listing(what: str) -> int:
+def listing(arguments: argparse.Namespace) -> int:
     """Print the problems ("workloads" is the configs' word for them) or the optimizers there are."""
-    if what != "optimizers":
+    from .report import text
+
+    if arguments.what != "optimizers":
         for problem in map(problems.get, problems.names()):
             target = f"target {problem.target.loss:g}" if problem.target else "no frozen target"
             print(f"{problem.name:<23} {problem.about}; {problem.steps} steps, {target} ({problem.loss})")
     else:
         for entry in map(optimizers.get, optimizers.names()):
-            fixed = f"; fixed: {report.text.settings(entry.fixed)}" if entry.fixed else ""
+            fixed = f"; fixed: {text.settings(entry.fixed)}" if entry.fixed else ""
             print(
                 f"{entry.name:<18}{entry.title}; {', '.join(f'{name} {r}' for name, r in entry.space.items())}{fixed}"
             )
@@ -90,16 +137,36 @@ def _config(arguments: argparse.Namespace) -> Config:
     names: list[str] = [name for name in arguments.what if name in optimizers.names()]
     others: list[str] = [name for name in arguments.what if name not in optimizers.names()]
     if len(others) > 1:
-        raise UsageError(
-            f"one config at most; {' and '.join(map(repr, others))} are not optimizers ({', '.join(optimizers.names())})"
-        )
+        if strange := [name for name in others if not _is_config(name)]:
+            raise UsageError(unknown("config or optimizer", strange[0], [*SHIPPED, *optimizers.names()]))
+        raise UsageError(f"one config at most; got {' and '.join(others)}")
     base = _read(others[0]) if others else config.shipped("quick")
-    options: dict[str, Any] = {"name": arguments.name, "trials": arguments.trials, "seeds": arguments.seeds}
-    options |= {
-        "optimizers": names or None,
-        "workloads": arguments.workloads.split(",") if arguments.workloads is not None else None,
-    }
-    return config.override(base, options)
+    workloads, where = _workloads(arguments.workloads)
+    name = arguments.name
+    if name is None and (names or workloads):  # not the config's name, which is another comparison's: its report would be lost
+        parts = [*([base.name] if others or not names else []), *names, *(["on", where] if where else [])]
+        name = "-".join(parts)[:80].rstrip("-._")
+    options: dict[str, Any] = {"name": name, "trials": arguments.trials, "seeds": arguments.seeds}
+    return config.override(base, options | {"optimizers": names or None, "workloads": workloads})
+
+
+def _workloads(given: str | None) -> tuple[list[str] | None, str]:
+    """The problems that an option names, one by one or by a suite's name, and what to call them in a report's name."""
+    if given is None:
+        return None, ""
+    if given in SHIPPED and given not in problems.names():
+        return [*config.shipped(given).workloads], given
+    names = given.split(",")
+    for i, name in enumerate(names):
+        if name not in problems.names():
+            suites = SHIPPED if len(names) == 1 else ()
+            kind = "problem or suite" if suites else "problem"
+            raise UsageError(f"--problems[{i}]: {unknown(kind, name, [*suites, *problems.names()])}")
+    return names, "-".join(names)
+
+
+def _is_config(name: str) -> bool:
+    return name in SHIPPED or Path(name).exists() or os.sep in name or bool(Path(name).suffix)
 
 
 def _read(name: str) -> Config:

@@ -11,10 +11,10 @@ from typing import Any
 
 from . import protocol
 from .config import Config
+from .executors import Serial
 from .protocol import Pair, Trial
 from .store import Store
 from .trial import TrialSpec
-from .worker import Workers
 
 Planned = tuple[str, TrialSpec]
 """A trial's key and spec."""
@@ -124,13 +124,12 @@ class Comparison:
                     self.trials[key] = Trial(*found)
                     self.reused.add(key)
 
-    def run(self, jobs: int, environment: dict[str, Any], finished: Callable[[Trial], None]) -> None:
-        """Run what is missing, ``jobs`` trials at a time; ``finished`` is called after each.
+    def run(self, workers: Serial, finished: Callable[[Trial], None]) -> None:
+        """Have what is missing run by an executor; ``finished`` is called after each trial.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, after the workers have stopped. What was finished is in ``trials``.
         """
-        workers = Workers(jobs, self.store.folder, environment)
 
         def submit(workload: str, optimizer: str) -> None:
             for key, spec in self.missing(workload, optimizer):

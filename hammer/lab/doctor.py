@@ -3,6 +3,7 @@
 Each line says what was found and, where something is missing, what to do. Nothing heavy is imported unless it is there.
 """
 
+import argparse
 import importlib.metadata
 import os
 import re
@@ -20,7 +21,7 @@ POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of Intel and AMD processors (RAPL)."""
 
 
-def doctor() -> int:
+def doctor(_arguments: argparse.Namespace | None = None) -> int:
     """Print the report; returns 0, or 1 if this installation cannot run a comparison."""
     lines: list[tuple[str, Callable[[], str]]] = [
         (

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from autograd.errors import unknown
-
 __all__ = ["UsageError", "missing", "unknown"]
 
 
@@ -11,6 +9,13 @@ class UsageError(Exception):
     """Bad input. Its text is one line that names the field, the value and what is allowed; the command exits with 2."""
 
 
-def missing(libraries: Iterable[str]) -> str:
-    """The line for libraries of the ``lab`` extra that are not installed."""
-    return f'the laboratory needs {", ".join(libraries)}; install with: pip install "hammer-grad[lab]"'
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """``unknown KIND 'name'; did you mean 'nearest'? known: ...``"""
+    from autograd.errors import unknown as said  # imports all of autograd, which a wrong option must not wait for
+
+    return said(kind, name, known)
+
+
+def missing(libraries: Iterable[str], extra: str = "lab") -> str:
+    """The line for libraries of an extra that are not installed."""
+    return f'the laboratory needs {", ".join(libraries)}; install with: pip install "hammer-grad[{extra}]"'

@@ -14,11 +14,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from . import optimizers, problems
-from .analysis import Summary
 from .comparison import Comparison
-from .evidence import controls_sentence
+from .config import Config
+from .current import Shown
+from .plan import Plan
 from .protocol import Trial
-from .report import tables, text
+from .report import text
 from .seeds import phase_of
 
 
@@ -31,8 +32,8 @@ def console() -> Console:
 class Progress:
     """Shows a comparison at work; a context manager around ``Comparison.run``."""
 
-    def __init__(self, comparison: Comparison, jobs: int):
-        self.comparison, self.jobs = comparison, jobs
+    def __init__(self, config: Config, total: int, jobs: int):
+        self.config, self.total, self.jobs = config, total, jobs
         self.console = console()
         self.live = self.console.is_terminal
         columns = (
@@ -47,9 +48,9 @@ class Progress:
         self.failed = 0
         self._task: Any = None
 
-    def plan(self, store: Path) -> None:
-        """Say what will be run."""
-        c, total, reused = self.comparison.config, self.comparison.total, len(self.comparison.reused)
+    def plan(self, reused: int, store: Path, plan: Plan | None) -> None:
+        """Say what will be run, and how long it may take."""
+        c, total = self.config, self.total
         self._print(
             f"{c.name}: {text.count(len(c.optimizers), 'optimizer')} on {text.count(len(c.workloads), 'workload')}, "
             f"{text.count(c.trials, 'setting')} × {text.count(c.tuning_seeds, 'tuning seed')}, then {text.count(c.seeds, 'scoring seed')}"
@@ -57,13 +58,16 @@ class Progress:
         self._print(
             f"{total} trials, {reused} of them done already in {store}; {self.jobs} at a time, one BLAS thread each"
         )
+        if plan is not None and reused < total:
+            self._print(f"estimated time: {plan.said()}")
 
-    def __enter__(self) -> Self:
+    def start(self, done: int) -> None:
+        """The trials start."""
         if self.live:
             self.bar.start()
-            self._task = self.bar.add_task(
-                "starting", total=self.comparison.total, completed=len(self.comparison.trials)
-            )
+            self._task = self.bar.add_task("starting", total=self.total, completed=done)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -74,16 +78,16 @@ class Progress:
         if kind is KeyboardInterrupt:
             self._print("interrupted: writing a report of what is done")
 
-    def finished(self, trial: Trial) -> None:
+    def finished(self, comparison: Comparison, trial: Trial) -> None:
         """A trial has ended."""
-        done, total, spec = len(self.comparison.trials), self.comparison.total, trial.record["spec"]
+        done, total, spec = len(comparison.trials), self.total, trial.record["spec"]
         self.failed += trial.status != "finished"
         if self.live:
             where = f"{problems.get(spec['problem']).title}, {optimizers.get(spec['optimizer']).title}"
             failed = f" ({self.failed} diverged or failed)" if self.failed else ""
             self.bar.update(self._task, completed=done, description=f"{where:<44}{failed}")
             return
-        phase, (_, index) = self.comparison.phases[trial.record["key"]], phase_of(spec["index"])
+        phase, (_, index) = comparison.phases[trial.record["key"]], phase_of(spec["index"])
         if trial.status == "error":
             result = f"error: {trial.record['error']}"
         else:
@@ -101,22 +105,21 @@ class Progress:
         self.console.print(line, markup=False, soft_wrap=True)
 
 
-def show_summary(summary: Summary, page: Path, seconds: float, complaints: list[str]) -> None:
+def show(shown: Shown, page: Path, seconds: float, complaints: list[str]) -> None:
     """Print the ranking, the verdict and where the report is."""
     out = console()
-    if summary.ranking:
-        head, rows = tables.ranking(summary)
-        columns = range(len(head)) if out.width >= 105 else (0, 1, 4, 5)  # the report has the others
-        table = Table(title=f"{summary.config.name}: speed to the targets", title_justify="left", box=box.SIMPLE_HEAD)
+    if shown.rows:
+        columns = range(len(shown.head)) if out.width >= 105 else (0, 1, 4, 5)  # the report has the others
+        table = Table(title=f"{shown.name}: speed to the targets", title_justify="left", box=box.SIMPLE_HEAD)
         for i in columns:
-            table.add_column(head[i], justify="right" if i else "left", no_wrap=True)
-        for row in rows:
+            table.add_column(shown.head[i], justify="right" if i else "left", no_wrap=True)
+        for row in shown.rows:
             table.add_row(*(row[i] for i in columns))
         out.print(table)
     for line in complaints:
         out.print(f"store: {line}; what was lost is run again", markup=False, soft_wrap=True)
-    out.print(summary.verdict, markup=False)
-    out.print(controls_sentence(summary.config, summary.controls), markup=False)
+    out.print(shown.verdict, markup=False)
+    out.print(shown.controls, markup=False)
     out.print(
-        f"{summary.done} of {summary.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True
+        f"{shown.done} of {shown.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True
     )

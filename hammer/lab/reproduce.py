@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from . import canary, environment
+from .executors import Processes
 from .errors import UsageError, missing, unknown
 from .report import text
 from .runs import Run, Stored, open_run
 from .store import Store
-from .worker import Workers
 
 TRIALS = 3
 """How many trials are run again unless the command says otherwise."""
@@ -98,7 +98,7 @@ def again(chosen: list[Stored], jobs: int) -> dict[str, Finding]:
     by_key, findings = {stored.key: stored for stored in chosen}, {}
     with tempfile.TemporaryDirectory(prefix="hammer-") as folder:
         store = Store(Path(folder))
-        workers = Workers(min(jobs, max(1, len(chosen))), store.folder, environment.describe())
+        workers = Processes(min(jobs, max(1, len(chosen))), store.folder, environment.describe())
         for stored in chosen:
             workers.submit(stored.key, stored.spec)
 

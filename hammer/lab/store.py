@@ -1,8 +1,11 @@
 """Trials on disk: a folder of finished trials, each under the key of everything that decides its bits.
 
-A trial is two files: ``KEY.npz`` (its arrays, without pickle) and ``KEY.json`` (its record, with the array file's
-SHA-256 and its own), so that a damaged file is never taken for a result. Each is written to a temporary file and renamed,
-the JSON last: a trial is there when its JSON is. Several comparisons may share a store, also at the same time.
+A trial is one file, ``KEY.npz``: its arrays (without pickle) and its record (``record.json`` in the same zip). The last 64
+bytes, which are the zip's comment, are the SHA-256 of all bytes before them, so that a damaged file is never taken for a
+result. Files are written under another name, flushed and renamed: a trial is there whole or not at all, and two
+comparisons that run one trial at the same time leave the one or the other. So several may share a store.
+
+The files are the truth. ``index`` keeps a table of them, which may be deleted at any time.
 """
 
 import hashlib
@@ -10,12 +13,17 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autograd.atomic import write_atomically
+
+RECORD = "record.json"
+SEAL = 64
+"""The length of the checksum at a file's end: the hexadecimal digits of a SHA-256."""
 
 
 def canonical(value: Any) -> str:
@@ -35,6 +43,32 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def sealed(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """A trial as the bytes of its file."""
+    buffer = io.BytesIO(npz(arrays))
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as out:
+        entry = zipfile.ZipInfo(RECORD, (1980, 1, 1, 0, 0, 0))
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        out.writestr(entry, json.dumps(record, indent=1, ensure_ascii=False))
+        out.comment = b"0" * SEAL
+    content = buffer.getvalue()[:-SEAL]
+    return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def opened(data: bytes) -> np.lib.npyio.NpzFile:
+    """The arrays and the record in the bytes of a trial's file.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    if len(data) <= SEAL or data[-SEAL:] != hashlib.sha256(data[:-SEAL]).hexdigest().encode():
+        raise ValueError("its checksum does not fit")
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, EOFError, zipfile.BadZipFile) as error:  # sealed, but by something else
+        raise ValueError(f"not a trial: {error}") from None
+
+
 class Store:
     """The trials in ``folder``. ``complaints`` collects a line for each file that was there but could not be used."""
 
@@ -42,46 +76,57 @@ class Store:
         self.folder = folder
         self.complaints: list[str] = []
 
+    def path(self, key: str) -> Path:
+        """The file of a trial."""
+        return self.folder / f"{key}.npz"
+
     def save(self, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Store a finished trial under ``record["key"]``."""
-        data = npz(arrays)
-        key = record["key"]
-        write_atomically(self.folder / f"{key}.npz", data)
-        sealed = {**record, "sha256": hashlib.sha256(data).hexdigest()}
-        sealed["record_sha256"] = _seal(sealed)
-        write_atomically(self.folder / f"{key}.json", json.dumps(sealed, indent=1, ensure_ascii=False))
+        write_atomically(self.path(record["key"]), sealed(record, arrays))
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """A trial's record and arrays, or None if it is not there or damaged (then ``complaints`` says how)."""
-        path = self.folder / f"{key}.json"
+        read = self._read(key)
+        if read is None:
+            return None
+        with read as file:
+            return json.loads(file[RECORD]), {name: file[name] for name in file.files if name != RECORD}
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """A trial's record without its arrays, or None as from ``load``."""
+        read = self._read(key)
+        if read is None:
+            return None
+        with read as file:
+            return json.loads(file[RECORD])
+
+    def _read(self, key: str) -> np.lib.npyio.NpzFile | None:
+        path = self.path(key)
         try:
-            text = path.read_bytes()
+            file = opened(path.read_bytes())
+            if RECORD not in file.files or json.loads(file[RECORD]).get("key") != key:
+                raise ValueError("it is another trial's, or none")
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._damaged(path, error)
             return None
-        try:
-            record = json.loads(text)
-            if record["key"] != key or record["record_sha256"] != _seal(record):
-                raise ValueError("its checksum does not fit")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            self._damaged(path, error)
-            return None
-        path = path.with_suffix(".npz")
-        try:
-            data = path.read_bytes()
-            if record["sha256"] != hashlib.sha256(data).hexdigest():
-                raise ValueError("its checksum does not fit")
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                return record, dict(file)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            self._damaged(path, error)
-            return None
+        return file
+
+    def seals(self, keys: Sequence[str]) -> dict[str, str]:
+        """The checksum of each trial's file, computed from its bytes; trials that are not there are left out."""
+        found = {}
+        for key in keys:
+            try:
+                data = self.path(key).read_bytes()
+            except OSError:
+                continue
+            found[key] = hashlib.sha256(data).hexdigest()
+        return found
 
     def all_keys(self) -> list[str]:
         """The keys of the trials that are there, damaged or not."""
-        return sorted(path.stem for path in self.folder.glob("[0-9a-f]*.json"))
+        return sorted(path.stem for path in self.folder.glob("[0-9a-f]*.npz") if not path.stem.startswith("canary"))
 
     def keep_canary(self, digest: str, results: dict[str, np.ndarray]) -> None:
         """Keep what the canary computed, so that a machine with another one can be told how far apart they are."""
@@ -103,9 +148,3 @@ class Store:
 
     def _damaged(self, path: Path, error: Exception) -> None:
         self.complaints.append(f"{path}: damaged ({str(error) or type(error).__name__})")
-
-
-def _seal(record: dict[str, Any]) -> str:
-    """The SHA-256 of a record without its own checksum."""
-    kept = {name: value for name, value in record.items() if name != "record_sha256"}
-    return hashlib.sha256(canonical(kept).encode()).hexdigest()

@@ -1,77 +1,84 @@
-"""Worker processes: trials run in fresh processes with one BLAS thread each, as many at a time as there are jobs.
+"""What a worker does: it runs trials on one BLAS thread each, and stores each one itself as soon as it is finished.
 
-Even one job has its own process, so that the number of jobs changes nothing a trial can see. A worker stores each trial
-itself as soon as it is finished: if the comparison is stopped or killed, what is finished is on disk.
+So whatever happens to the command that asked for it, what is finished is on disk. ``executors`` decides in which process.
 """
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
+import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from . import canary, trial
-from .environment import THREAD_VARIABLES, blas, code_version
+from .environment import THREAD_VARIABLES, blas
 from .store import Store
 from .trial import TrialSpec
 
-_stop: Any = None
-_environment: dict[str, Any] = {}
+
+@dataclass(frozen=True)
+class Task:
+    """A trial to run, and the hash of the code it runs, which is part of its key."""
+
+    key: str
+    spec: TrialSpec
+    code: str
 
 
-def _initialise(stop: Any, environment: dict[str, Any]) -> None:
-    """Runs first in each worker."""
-    global _stop, _environment
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
-    from threadpoolctl import threadpool_limits
+@dataclass
+class Worker:
+    """A process that runs trials.
 
-    threadpool_limits(1)
-    _stop, _environment = stop, {**environment, "blas": blas()}
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    Args:
+        folder: where they are stored.
+        environment: what each record says about versions and machine.
+        stopped: asked while a trial runs; once it says yes, the trial is left.
+    """
 
+    folder: Path
+    environment: dict[str, Any]
+    stopped: Callable[[], bool] = lambda: False
+    _blas: list[dict[str, Any]] | None = field(default=None, init=False)
 
-def _end_with_parent() -> None:
-    """Ends this process when the comparison's is gone: after a SIGKILL nobody else would, and it would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # files are written under another name first, so that none is left half-written
+    def run(self, task: Task) -> dict[str, Any] | None:
+        """Run a trial and store it, unless another command that shares the store has done so meanwhile.
 
+        Returns:
+            Its record without the arrays; status "error" if it raised an error; None if it was stopped.
+        """
+        if self.stopped():
+            return None
+        store = Store(self.folder)
+        if (there := store.record(task.key)) is not None:
+            return there
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record: dict[str, Any] = {"key": task.key, "spec": task.spec.described(), "started": started, "code": task.code}
+        try:
+            self._check()
+            before = time.perf_counter()
+            outcome, arrays = trial.run(task.spec, self.stopped)
+            record["elapsed_seconds"] = time.perf_counter() - before  # with evaluations and set-up: what a plan reckons with
+            record |= {**outcome, "environment": {**self.environment, "blas": self._blas}}
+            store.save(record, arrays)
+        except trial.Stopped:
+            return None
+        except Exception as error:  # noqa: BLE001  (whatever a problem or an optimizer raises is this trial's result; a full disk too)
+            said = f"{type(error).__name__}: {error}"
+            return {**record, "status": "error", "error": said, "traceback": traceback.format_exc()}
+        return record
 
-def _work(key: str, spec: TrialSpec, folder: Path) -> dict[str, Any] | None:
-    """Run a trial and store it. Returns its record without the arrays; None if it was stopped half-way."""
-    if _stop.is_set():
-        return None
-    record: dict[str, Any] = {
-        "key": key,
-        "spec": spec.described(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    try:
-        if canary.digest() != _environment["canary"]:
+    def _check(self) -> None:
+        """Find out on what BLAS this process computes, and that its bits are those of the command."""
+        if self._blas is None:
+            self._blas = blas()
+        if canary.digest() != self.environment["canary"]:
             raise RuntimeError(
                 f"this worker computes with other bits than the command that started it (canary {canary.digest()}, not "
-                f"{_environment['canary']}): set OPENBLAS_CORETYPE and the like in the environment, not in the program"
+                f"{self.environment['canary']}): set OPENBLAS_CORETYPE and the like in the environment, not in the program"
             )
-        record["code"] = code_version(spec.problem)
-        outcome, arrays = trial.run(spec, _stop.is_set)
-        record |= {**outcome, "environment": _environment}
-        Store(folder).save(record, arrays)
-    except trial.Stopped:
-        return None
-    except Exception as error:  # noqa: BLE001  (whatever a problem or an optimizer raises is this trial's result; a full disk too)
-        said = f"{type(error).__name__}: {error}"
-        return {**record, "status": "error", "error": said, "traceback": traceback.format_exc()}
-    return record
 
 
 @contextlib.contextmanager
@@ -87,74 +94,3 @@ def one_blas_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-Queued = tuple[str, TrialSpec]
-Done = Callable[[dict[str, Any]], None]
-
-
-class Workers:
-    """Runs trials, calling ``done(record)`` in this process after each. ``done`` may submit more.
-
-    Args:
-        jobs: how many trials run at a time.
-        folder: where the trials are stored.
-        environment: what each record says about versions and machine.
-    """
-
-    def __init__(self, jobs: int, folder: Path, environment: dict[str, Any]):
-        self.jobs, self.folder, self.environment = jobs, folder, environment
-        self._queue: deque[Queued] = deque()
-
-    def submit(self, key: str, spec: TrialSpec) -> None:
-        """Put a trial into the queue."""
-        self._queue.append((key, spec))
-
-    def run(self, done: Done) -> None:
-        """Work the queue off. A KeyboardInterrupt stops the workers, hands over what they finished, and goes on up."""
-        while self._queue:
-            # If a worker dies, all trials that were in its pool are lost. Each gets a pool to itself; if that dies too,
-            # the trial is at fault.
-            for key, spec in self._drain(self._queue, self.jobs, done):
-                if self._drain(deque([(key, spec)]), 1, done):
-                    message = "the worker process died while it ran this trial (out of memory, or a crash in a library)"
-                    done({"key": key, "spec": spec.described(), "status": "error", "error": message})
-
-    def _drain(self, queue: deque[Queued], jobs: int, done: Done) -> list[Queued]:
-        """Run what is queued in one pool of workers. Stops early, and returns the trials lost, when a worker dies."""
-        context = multiprocessing.get_context("spawn")
-        stop = context.Event()
-        pending: dict[Future, Queued] = {}
-        lost: list[Queued] = []
-        with one_blas_thread(), ProcessPoolExecutor(jobs, context, _initialise, (stop, self.environment)) as pool:
-            try:
-                while pending or (queue and not lost):
-                    while queue and not lost and len(pending) < 2 * jobs:
-                        item = queue.popleft()
-                        try:
-                            pending[pool.submit(_work, *item, self.folder)] = item
-                        except BrokenProcessPool:
-                            lost.append(item)
-                    lost += _collect(pending, done)
-            except BaseException:  # an interruption, or an error of done(): stop the workers, and raise it again
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                _collect({future: item for future, item in pending.items() if not future.cancelled()}, done)
-                raise
-        return lost
-
-
-def _collect(pending: dict[Future, Queued], done: Done) -> list[Queued]:
-    """Hand over the trials that are finished, waiting for the first one. Returns those that were lost."""
-    lost = []
-    finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-    for future in finished:
-        item = pending.pop(future)
-        try:
-            record = future.result()
-        except BrokenProcessPool:
-            lost.append(item)
-            continue
-        if record is not None:
-            done(record)
-    return lost

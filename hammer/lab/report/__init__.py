@@ -14,10 +14,12 @@ from autograd.atomic import write_atomically
 from .. import canary
 from ..analysis import Summary
 from ..comparison import Comparison
+from ..current import Shown
+from ..evidence import controls_sentence
 from ..store import npz
 from . import charts, data, html, markdown, tables, text
 
-__all__ = ["text", "write"]
+__all__ = ["shown", "text", "write"]
 
 
 def write(folder: Path, comparison: Comparison, summary: Summary, environment: dict[str, Any], command: str) -> Path:
@@ -40,3 +42,10 @@ def write(folder: Path, comparison: Comparison, summary: Summary, environment: d
     for name, content in files.items():
         write_atomically(folder / name, content)
     return folder / "index.html"
+
+
+def shown(summary: Summary) -> Shown:
+    """What the command prints of a report."""
+    head, rows = tables.ranking(summary) if summary.ranking else ([], [])
+    controls = controls_sentence(summary.config, summary.controls)
+    return Shown(summary.config.name, head, rows, summary.verdict, controls, summary.done, summary.total)

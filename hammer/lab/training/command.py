@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def schema() -> int:
+def schema(_arguments: argparse.Namespace | None = None) -> int:
     """Print the JSON Schema of configs."""
     names.register_all()
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
