@@ -49,10 +49,11 @@ class Comparison:
     Args:
         config: what to compare.
         store: where trials are kept and looked for.
+        key: the key of a trial's spec.
     """
 
-    def __init__(self, config: Config, store: Store):
-        self.config, self.store = config, store
+    def __init__(self, config: Config, store: Store, key: Callable[[TrialSpec], str] = protocol.key):
+        self.config, self.store, self._key = config, store, key
         self.trials: dict[str, Trial] = {}
         self.reused: set[str] = set()
         self.phases: dict[str, str] = {}
@@ -80,7 +81,7 @@ class Comparison:
         """The trials of a pair, as far as they are known."""
         state = self._pairs.get((workload, optimizer))
         if state is None:
-            tuning = [[*map(_planned, specs)] for specs in protocol.tuning_specs(self.config, workload, optimizer)]
+            tuning = [[*map(self._planned, specs)] for specs in protocol.tuning_specs(self.config, workload, optimizer)]
             settings = [dict(setting[0][1].hyper) for setting in tuning]
             state = self._pairs[workload, optimizer] = PairState(settings, tuning, None, [], [], [])
             self._note(state)
@@ -88,14 +89,17 @@ class Comparison:
             tuned = [[self.trials[key] for key, _ in setting] for setting in state.tuning]
             state.chosen = protocol.winner(tuned, protocol.target_of(self.config, workload))
             best = state.settings[state.chosen]
-            state.scoring = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "scoring"))]
+            state.scoring = [*map(self._planned, protocol.specs(self.config, workload, optimizer, best, "scoring"))]
             if optimizer == protocol.controlled(self.config):
-                state.control = [*map(_planned, protocol.specs(self.config, workload, optimizer, best, "control"))]
+                state.control = [*map(self._planned, protocol.specs(self.config, workload, optimizer, best, "control"))]
             if optimizer == protocol.handicapped(self.config):
                 slow = protocol.handicap(best)  # on the scoring seeds, so that it is paired with the tuned runs
-                state.handicap = [*map(_planned, protocol.specs(self.config, workload, optimizer, slow, "scoring"))]
+                state.handicap = [*map(self._planned, protocol.specs(self.config, workload, optimizer, slow, "scoring"))]
             self._note(state)
         return state
+
+    def _planned(self, spec: TrialSpec) -> Planned:
+        return self._key(spec), spec
 
     def _note(self, state: PairState) -> None:
         self.phases |= {key: phase for phase, trials in state.phases for key, _ in trials}
@@ -150,7 +154,3 @@ class Comparison:
         for pair in self.pairs:
             submit(*pair)
         workers.run(done)
-
-
-def _planned(spec: TrialSpec) -> Planned:
-    return protocol.key(spec), spec

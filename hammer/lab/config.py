@@ -170,7 +170,7 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
 def shipped(name: str) -> Config:
     """A config of this package."""
     text = (resources.files(__package__) / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _parse(text, f"{name}.yaml", name)
+    return parse(text, f"{name}.yaml", name)
 
 
 def load(path: Path) -> Config:
@@ -185,10 +185,11 @@ def load(path: Path) -> Config:
         raise UsageError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    return _parse(text, str(path), path.stem)
+    return parse(text, str(path), path.stem)
 
 
-def _parse(text: str, source: str, name: str) -> Config:
+def parse(text: str, source: str, name: str) -> Config:
+    """A checked config from the text of a file; ``source`` names it in messages, ``name`` is the config's unless it has one."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

@@ -66,7 +66,7 @@ def bench(parser: argparse.ArgumentParser) -> None:
 def report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a report (its name or folder) or an archive of `hammer export`")
     parser.add_argument("--name", help="the name of what is written (default: that of the run, or of all of them joined)")
-    _out(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (default: where the run is, or reports for several)")
     _store(parser, "where the trials' whole records are looked for")
     _own(parser)
 
@@ -74,7 +74,6 @@ def report(parser: argparse.ArgumentParser) -> None:
 def watch(parser: argparse.ArgumentParser) -> None:
     _store(parser, "the store of the sweeps")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="on which port (default: a free one)")
-    _own(parser)
 
 
 def reproduce(parser: argparse.ArgumentParser) -> None:

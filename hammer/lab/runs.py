@@ -26,6 +26,9 @@ MANIFEST = "manifest.json"
 ARRAYS = ("train_loss", "loss", "metric")
 """The arrays of a trial that a report keeps and that are not times."""
 
+Reader = Callable[[str], bytes]
+"""Gives a report's file by its name."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -63,18 +66,40 @@ def open_run(name: str) -> Run:
     Raises:
         UsageError: there is no such run, or one of its files is damaged.
     """
-    path = next((p for p in (Path(name), Path("reports") / name) if p.exists()), None)
-    if path is None:
-        there = sorted(p.parent.name for p in Path("reports").glob("*/trials.csv"))
-        raise UsageError(f"{name}: no such file or folder; {unknown('report', name, there)}")
-    if path.is_file():
-        return _report(path, _archive(path))
-    if (path / "trials.csv").exists():
-        return _report(path, lambda file: _read(path, file))
+    path = _found(name)
+    if path.is_file() or (path / "trials.csv").exists():
+        return _report(path, _reader(path))
     store = _store(path)
     if not store.keys:
         raise UsageError(f"{path}: neither a report (it has no trials.csv) nor a store (it has no trials)")
     return store
+
+
+def report_files(name: str) -> tuple[Path, Reader]:
+    """Where a report or an archive is, and what reads its files.
+
+    Raises:
+        UsageError: there is no such report, or the archive is damaged; and by the reader: a file is missing or damaged.
+    """
+    path = _found(name)
+    if path.is_dir() and not (path / "trials.csv").exists():
+        raise UsageError(f"{path}: not a report's folder (it has no trials.csv); {unknown('report', name, _reports())}")
+    return path, _reader(path)
+
+
+def _found(name: str) -> Path:
+    path = next((p for p in (Path(name), Path("reports") / name) if p.exists()), None)
+    if path is None:
+        raise UsageError(f"{name}: no such file or folder; {unknown('report', name, _reports())}")
+    return path
+
+
+def _reports() -> list[str]:
+    return sorted(p.parent.name for p in Path("reports").glob("*/trials.csv"))
+
+
+def _reader(path: Path) -> Reader:
+    return _archive(path) if path.is_file() else lambda file: _read(path, file)
 
 
 def _read(folder: Path, file: str) -> bytes:
@@ -84,7 +109,7 @@ def _read(folder: Path, file: str) -> bytes:
         raise UsageError(f"{folder / file}: cannot be read: {error.strerror}") from None
 
 
-def _archive(path: Path) -> Callable[[str], bytes]:
+def _archive(path: Path) -> Reader:
     """Reads a file of an archive, after its checksum was compared."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -107,7 +132,7 @@ def _archive(path: Path) -> Callable[[str], bytes]:
     return read
 
 
-def _report(path: Path, read: Callable[[str], bytes]) -> Run:
+def _report(path: Path, read: Reader) -> Run:
     try:
         rows = {row["key"]: row for row in csv.DictReader(io.StringIO(read("trials.csv").decode()))}
         canary = json.loads(read("environment.json"))["canary"]
@@ -120,7 +145,7 @@ def _report(path: Path, read: Callable[[str], bytes]) -> Run:
             if name.endswith(".key"):
                 places |= {key: (name.removesuffix(".key"), i) for i, key in enumerate(curves[name].tolist())}
         keys = [key for key in rows if key in places]
-        specs = {key: _spec_of_row(rows[key]) for key in keys}
+        specs = {key: spec_of_row(rows[key]) for key in keys}
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: not a report that trials can be run again from, or damaged ({error!r})") from None
 
@@ -143,7 +168,8 @@ def _report(path: Path, read: Callable[[str], bytes]) -> Run:
     return Run(path, keys, load, lambda digest: results if digest == canary else None, [])
 
 
-def _spec_of_row(row: dict[str, str]) -> TrialSpec:
+def spec_of_row(row: dict[str, str]) -> TrialSpec:
+    """The spec in a line of ``trials.csv``."""
     pairs = (item.split("=") for item in row["hyper"].split(";") if item)
     return _checked(
         TrialSpec(
@@ -162,8 +188,8 @@ def _spec_of_row(row: dict[str, str]) -> TrialSpec:
 def _checked(spec: TrialSpec) -> TrialSpec:
     if spec.problem not in problems.names():
         raise UsageError(unknown("workload", spec.problem, problems.names()))
-    if spec.optimizer not in optimizers.ENTRIES:
-        raise UsageError(unknown("optimizer", spec.optimizer, optimizers.ENTRIES))
+    if spec.optimizer not in optimizers.names():
+        raise UsageError(unknown("optimizer", spec.optimizer, optimizers.names()))
     return spec
 
 

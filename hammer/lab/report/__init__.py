@@ -22,15 +22,25 @@ from . import charts, data, html, markdown, tables, text
 __all__ = ["shown", "text", "write"]
 
 
-def write(folder: Path, comparison: Comparison, summary: Summary, environment: dict[str, Any], command: str) -> Path:
-    """Write the report's files; returns the path of the page. A file of the same name is replaced."""
+def write(
+    folder: Path,
+    comparison: Comparison,
+    summary: Summary,
+    environment: dict[str, Any],
+    command: str,
+    computed: bytes | None = None,
+) -> Path:
+    """Write the report's files; returns the path of the page. A file of the same name is replaced.
+
+    ``computed`` is the content of ``canary.npz``; None: what this process computes.
+    """
     files: dict[str, str | bytes] = {
         "config.yaml": summary.config.to_yaml(),
         "environment.json": json.dumps(environment, indent=1, ensure_ascii=False) + "\n",
         "trials.csv": data.trials_csv(comparison, summary),
         "curves.npz": data.curves_npz(comparison),
         "results.json": data.results_json(summary),
-        "canary.npz": npz(canary.results()),
+        "canary.npz": npz(canary.results()) if computed is None else computed,
         "ranking.csv": tables.ranking_csv(summary),
         "pairs.csv": tables.pairs_csv(summary),
         "targets.csv": tables.targets_csv(summary),
