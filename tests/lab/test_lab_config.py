@@ -76,14 +76,19 @@ def test_a_bad_file_is_refused_with_one_line(
         (["nowhere.yaml"], ["nowhere.yaml", "no such file"]),
         (["quik"], ["'quik'", "did you mean 'quick'", "adamw"]),
         (["adm"], ["did you mean 'adam'"]),
-        (["quick", "smoke"], ["one config at most", "'quick' and 'smoke'"]),
+        (["quick", "smoke"], ["one config at most", "quick and smoke"]),
         (["."], [".", "folder"]),
         (["--seeds", "-1"], ["--seeds", "at least 1", "-1"]),
         (["--seeds", "many"], ["--seeds", "invalid int value: 'many'"]),
         (["--trials", "0"], ["--trials", "at least 1"]),
         (["--jobs", "0"], ["--jobs", "at least 1"]),
-        (["--workloads", "quadratic,rosenbrok"], ["--workloads[1]", "did you mean 'rosenbrock'"]),
-        (["--workloads", ""], ["--workloads[0]", "unknown workload ''"]),
+        (["--workloads", "quadratic,rosenbrok"], ["--problems[1]", "did you mean 'rosenbrock'"]),
+        (["--workloads", ""], ["--problems[0]", "unknown problem or suite ''"]),
+        (["--problems", "lite"], ["--problems[0]", "did you mean 'light'"]),
+        (["SGD", "Vortx"], ["unknown config or optimizer 'SGD'", "did you mean 'sgd'"]),
+        (["vortex", "adan", "sgd"], ["'adan'", "did you mean 'adam'"]),
+        (["--trails", "3"], ["'--trails'", "did you mean --trials?"]),
+        (["--executor", "thread"], ["--executor", "serial", "processes", "mpi"]),
         (["--name", "a/b"], ["--name", "'a/b'"]),
         (["--frobnicate"], ["unknown argument '--frobnicate'", "hammer compare --help"]),
         (["--out", "{file}/below"], ["--out", "cannot write to the folder", "Not a directory"]),
@@ -167,7 +172,7 @@ def test_optimizers_named_on_the_command_line_replace_those_of_the_config(
     ]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    assert "smoke: 1 optimizer on 1 workload, 3 settings × 1 tuning seed, then 3 scoring seeds" in out
+    assert "smoke-sgd-on-quadratic: 1 optimizer on 1 workload, 3 settings × 1 tuning seed, then 3 scoring seeds" in out
     assert "12 trials, 0 of them done" in out  # 3 settings × 1 tuning seed, 3 scoring seeds, 3 of each control
 
 
