@@ -61,7 +61,8 @@ def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
 
     comparison = Comparison(chosen, store)
     progress = Progress(chosen, comparison.total, jobs)
-    plan = Plan(comparison, jobs)
+    with environment.code_hashes(store.folder / "code.json"):
+        plan = Plan(comparison, jobs)
     progress.plan(len(comparison.reused), store.folder, plan)
     if arguments.dry_run:
         return 0

@@ -5,15 +5,18 @@ parts of it that can change a trial's bits, so they belong to the trial's key.
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ import numpy as np
 
 import autograd
 import hammer
+from autograd.atomic import write_atomically
 
 from . import canary
 
@@ -110,9 +114,30 @@ def code_version(problem: str, own: tuple[Path, ...] = ()) -> str:
     return digest.hexdigest()
 
 
+_hashes: dict[str, str] = {}
+
+
 @cache
 def _code(file: Path) -> bytes:
-    return hashlib.sha256(ast.dump(ast.parse(file.read_bytes())).encode()).digest()
+    content = file.read_bytes()
+    name = hashlib.sha256(platform.python_version().encode() + content).hexdigest()
+    if name not in _hashes:
+        _hashes[name] = hashlib.sha256(ast.dump(ast.parse(content)).encode()).hexdigest()
+    return bytes.fromhex(_hashes[name])
+
+
+@contextlib.contextmanager
+def code_hashes(path: Path) -> Iterator[None]:
+    """Inside, the hashes of code are looked up in a file and those that are missing are added to it: parsing all of
+    Hammer takes more than a second. They are found by the bytes of the source, so that none can be out of date."""
+    before: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # not there, or damaged: made again
+        before = {name: bytes.fromhex(code).hex() for name, code in json.loads(path.read_text(encoding="utf-8")).items()}
+    _hashes.update(before)
+    yield
+    if path.parent.is_dir() and _hashes.keys() - before.keys():
+        with contextlib.suppress(OSError):  # a store that cannot be written to: it is only slower
+            write_atomically(path, json.dumps(_hashes) + "\n")
 
 
 def describe() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any
 from .environment import code_version, find
 from .errors import UsageError, missing
 from .trial import TrialSpec
-from .worker import Task, Worker, one_blas_thread
+from .worker import Task, Worker, one_blas_thread, one_blas_thread_here
 
 Done = Callable[[dict[str, Any]], None]
 
@@ -49,10 +49,8 @@ class Serial:
 
     def run(self, done: Done) -> None:
         """Work the queue off. A KeyboardInterrupt leaves the running trials, hands over what is finished, and goes on up."""
-        from threadpoolctl import threadpool_limits
-
         worker = Worker(self.folder, self.environment)
-        with threadpool_limits(1):
+        with one_blas_thread_here():
             while self._queue:
                 record = worker.run(self._queue.popleft())
                 if record is not None:
@@ -192,9 +190,7 @@ def on_first_rank(command: Callable[[], int]) -> int:
             "--executor mpi: this MPI job has one rank, and the first one only hands out trials; start it as in: "
             "mpiexec -n 3 hammer compare quick --executor mpi"
         )
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1), MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
+    with one_blas_thread_here(), MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
         if pool is None:  # a worker, and the trials have ended
             return 0
         _pool = pool

@@ -94,3 +94,12 @@ def one_blas_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def one_blas_thread_here() -> Iterator[None]:
+    """This process has one BLAS thread inside, in the libraries that are loaded already and in those that are loaded later."""
+    from threadpoolctl import threadpool_limits
+
+    with one_blas_thread(), threadpool_limits(1):
+        yield
