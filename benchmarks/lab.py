@@ -25,10 +25,21 @@ from workers import ROOT
 
 SMALL = "workloads: [quadratic, rosenbrock]\noptimizers: [momentum, adam]\ntrials: 2\ntuning_seeds: 1\nseeds: 2\nsteps: 200\ntargets: derived\nresamples: 100\n"
 
+MPI = {  # for Open MPI as root and with more ranks than cores; MPICH needs the last one only
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_MCA_mtl": "^ofi",
+    "OMPI_MCA_btl": "^ofi",
+    "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",
+}
+
 
 def hammer(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
     """The command, started in a folder and in a process group of its own."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, **MPI, "PYTHONPATH": os.pathsep.join(paths)}
     command = [*before, sys.executable, "-m", "hammer.lab", *arguments]
     return subprocess.Popen(
         command,
@@ -99,7 +110,9 @@ def corrupted(store: Path, scratch: Path, stores: int) -> tuple[int, int]:
             data = path.read_bytes()
             at = rng.randrange(len(data))
             path.write_bytes(
-                rng.choice([b"", data[:at], rng.randbytes(len(data)), data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]])
+                rng.choice(
+                    [b"", data[:at], rng.randbytes(len(data)), data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]]
+                )
             )
         there = Store(folder)
         found = {key: there.load(key) for key in there.all_keys()}
@@ -116,7 +129,9 @@ def executors(folder: Path) -> tuple[int, int]:
     finished(folder, *run, "serial", "--store", "serial")
     finished(folder, *run, "processes", "--store", "processes")
     found = [content(folder / "serial"), content(folder / "processes")]
-    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    mpiexec = shutil.which(
+        "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     if mpiexec and importlib.util.find_spec("mpi4py"):
         finished(folder, *run, "mpi", "--store", "mpi", before=(mpiexec, "-n", "3"))
         found.append(content(folder / "mpi"))
@@ -131,7 +146,9 @@ def content(store: Path) -> dict[str, dict[str, bytes]]:
     there = Store(store)
     found = {key: there.load(key) for key in there.all_keys()}
     assert found and None not in found.values()
-    return {k: {n: a.tobytes() for n, a in loaded[1].items() if n not in TIMES} for k, loaded in found.items() if loaded}
+    return {
+        k: {n: a.tobytes() for n, a in loaded[1].items() if n not in TIMES} for k, loaded in found.items() if loaded
+    }
 
 
 def reference() -> None:
@@ -164,7 +181,8 @@ def main() -> None:
     options = p.parse_args()
     sys.path.insert(0, str(ROOT))
     if options.reference:
-        return reference()
+        reference()
+        return
     suite, again, kills, stores = ("smoke", 3, 1, 20) if options.quick else ("light", 20, 20, 100)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="hammer-lab-") as name:

@@ -144,7 +144,9 @@ def _config(arguments: argparse.Namespace) -> Config:
     base = _read(others[0]) if others else config.shipped("quick")
     workloads, where = _workloads(arguments.workloads)
     name = arguments.name
-    if name is None and (names or workloads):  # not the config's name, which is another comparison's: its report would be lost
+    if name is None and (
+        names or workloads
+    ):  # not the config's name, which is another comparison's: its report would be lost
         parts = [*([base.name] if others or not names else []), *names, *(["on", where] if where else [])]
         name = "-".join(parts)[:80].rstrip("-._")
     options: dict[str, Any] = {"name": name, "trials": arguments.trials, "seeds": arguments.seeds}

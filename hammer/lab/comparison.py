@@ -94,7 +94,9 @@ class Comparison:
                 state.control = [*map(self._planned, protocol.specs(self.config, workload, optimizer, best, "control"))]
             if optimizer == protocol.handicapped(self.config):
                 slow = protocol.handicap(best)  # on the scoring seeds, so that it is paired with the tuned runs
-                state.handicap = [*map(self._planned, protocol.specs(self.config, workload, optimizer, slow, "scoring"))]
+                state.handicap = [
+                    *map(self._planned, protocol.specs(self.config, workload, optimizer, slow, "scoring"))
+                ]
             self._note(state)
         return state
 

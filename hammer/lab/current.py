@@ -42,8 +42,15 @@ def inputs(config: Config, command: str) -> str:
     """The hash of all that a report is made of besides its trials; ``command`` stands in it."""
     packages = [Path(package.__file__).parent for package in (autograd, hammer) if package.__file__]
     sources = [f for p in packages for f in sorted(p.rglob("*")) if f.is_file() and f.suffix != ".pyc"]
-    sources += [f for folder in discovery.folders() for kind in discovery.WHAT for f in sorted((folder / kind).glob("*.py"))]
-    made = {"config": config.to_yaml(), "command": command, "arithmetic": environment.arithmetic(), "files": _hashes(sources)}
+    sources += [
+        f for folder in discovery.folders() for kind in discovery.WHAT for f in sorted((folder / kind).glob("*.py"))
+    ]
+    made = {
+        "config": config.to_yaml(),
+        "command": command,
+        "arithmetic": environment.arithmetic(),
+        "files": _hashes(sources),
+    }
     return key_of(made)
 
 

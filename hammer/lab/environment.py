@@ -132,7 +132,9 @@ def code_hashes(path: Path) -> Iterator[None]:
     Hammer takes more than a second. They are found by the bytes of the source, so that none can be out of date."""
     before: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # not there, or damaged: made again
-        before = {name: bytes.fromhex(code).hex() for name, code in json.loads(path.read_text(encoding="utf-8")).items()}
+        before = {
+            name: bytes.fromhex(code).hex() for name, code in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     _hashes.update(before)
     yield
     if path.parent.is_dir() and _hashes.keys() - before.keys():

@@ -183,7 +183,9 @@ def on_first_rank(command: Callable[[], int]) -> int:
         from mpi4py.futures import MPICommExecutor
     except (ImportError, RuntimeError) as error:  # mpi4py finds no MPI library
         said = str(error).strip().splitlines()[0]
-        raise UsageError(f"--executor mpi: mpi4py cannot load an MPI library ({said}); {missing(['one'], 'mpi')}") from None
+        raise UsageError(
+            f"--executor mpi: mpi4py cannot load an MPI library ({said}); {missing(['one'], 'mpi')}"
+        ) from None
     ranks = MPI.COMM_WORLD.Get_size()
     if ranks < 2:
         raise UsageError(

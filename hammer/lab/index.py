@@ -101,7 +101,9 @@ def _update(connection: sqlite3.Connection, store: Store) -> None:
     there = _files(store)
     kept = {key: (size, changed) for key, size, changed in connection.execute("SELECT key, size, changed FROM trials")}
     connection.executemany("DELETE FROM trials WHERE key = ?", [(key,) for key in kept if kept[key] != there.get(key)])
-    quiet = Store(store.folder)  # a damaged file is named when its trial is wanted, not each time the folder is looked at
+    quiet = Store(
+        store.folder
+    )  # a damaged file is named when its trial is wanted, not each time the folder is looked at
     for key, state in there.items():
         if kept.get(key) == state or (record := quiet.record(key)) is None:
             continue
@@ -118,7 +120,11 @@ def _files(store: Store) -> dict[str, tuple[int, int]]:
     found = {}
     with os.scandir(store.folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".npz") and entry.name[0] in "0123456789abcdef" and not entry.name.startswith("canary"):
+            if (
+                entry.name.endswith(".npz")
+                and entry.name[0] in "0123456789abcdef"
+                and not entry.name.startswith("canary")
+            ):
                 with contextlib.suppress(OSError):  # gone in this moment, or no file
                     state = entry.stat()
                     found[entry.name.removesuffix(".npz")] = (state.st_size, state.st_mtime_ns)

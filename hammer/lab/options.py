@@ -31,7 +31,9 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
     """What `compare` and `bench` have in common."""
     parser.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and problem")
     parser.add_argument("--seeds", type=int, metavar="N", help="scoring seeds")
-    parser.add_argument("--name", help="the report's name, a folder in --out (default: the config's, or made of what is compared)")
+    parser.add_argument(
+        "--name", help="the report's name, a folder in --out (default: the config's, or made of what is compared)"
+    )
     _out(parser)
     _store(parser, "where finished trials are kept")
     parser.add_argument(
@@ -41,7 +43,9 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         "--executor", choices=EXECUTORS, default="processes",
         help="where trials run: in this process, in worker processes (the default), or on the other ranks of an MPI job",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it may take, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be run and how long it may take, and stop"
+    )
     _own(parser)
 
 
@@ -58,15 +62,23 @@ def compare(parser: argparse.ArgumentParser) -> None:
 
 
 def bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("optimizers", nargs="*", metavar="OPTIMIZER", help="what to compare instead of the suite's optimizers")
+    parser.add_argument(
+        "optimizers", nargs="*", metavar="OPTIMIZER", help="what to compare instead of the suite's optimizers"
+    )
     parser.add_argument("--suite", choices=SUITES, default="smoke", help="which problems (default: smoke)")
     _sweep(parser)
 
 
 def report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a report (its name or folder) or an archive of `hammer export`")
-    parser.add_argument("--name", help="the name of what is written (default: that of the run, or of all of them joined)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (default: where the run is, or reports for several)")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a report (its name or folder) or an archive of `hammer export`"
+    )
+    parser.add_argument(
+        "--name", help="the name of what is written (default: that of the run, or of all of them joined)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where it goes (default: where the run is, or reports for several)"
+    )
     _store(parser, "where the trials' whole records are looked for")
     _own(parser)
 

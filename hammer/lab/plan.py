@@ -89,7 +89,12 @@ class Plan:
     def _rate(self, kind: Kind) -> tuple[float | None, bool]:
         if rates := self._rates.get(kind):
             return statistics.median(rates), False
-        similar = [r for (problem, _, dtype), rates in self._rates.items() if (problem, dtype) == (kind[0], kind[2]) for r in rates]
+        similar = [
+            r
+            for (problem, _, dtype), rates in self._rates.items()
+            if (problem, dtype) == (kind[0], kind[2])
+            for r in rates
+        ]
         if similar:
             return statistics.median(similar), False
         return _reference().get(kind[0]), True

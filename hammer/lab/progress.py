@@ -120,6 +120,4 @@ def show(shown: Shown, page: Path, seconds: float, complaints: list[str]) -> Non
         out.print(f"store: {line}; what was lost is run again", markup=False, soft_wrap=True)
     out.print(shown.verdict, markup=False)
     out.print(shown.controls, markup=False)
-    out.print(
-        f"{shown.done} of {shown.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True
-    )
+    out.print(f"{shown.done} of {shown.total} trials, {seconds:.0f} s. Report: {page}", markup=False, soft_wrap=True)

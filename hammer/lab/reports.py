@@ -90,7 +90,9 @@ def merged(found: Sequence[Finished], name: str | None = None) -> Config:
         if differ := [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b[key]]:
             raise UsageError(f"{both}: they followed different rules: {', '.join(differ)}")
         if first.environment["canary"] != other.environment["canary"]:
-            raise UsageError(f"{both}: they were computed in different arithmetic (canary {first.environment['canary']} and {other.environment['canary']})")
+            raise UsageError(
+                f"{both}: they were computed in different arithmetic (canary {first.environment['canary']} and {other.environment['canary']})"
+            )
     code: dict[str, dict[str, Path]] = {}
     for one in found:
         for workload, hashes in one.code.items():
@@ -98,13 +100,17 @@ def merged(found: Sequence[Finished], name: str | None = None) -> Config:
     for workload, ran in code.items():
         if len(ran) > 1:
             said = ", ".join(f"{digest} in {source}" for digest, source in ran.items())
-            raise UsageError(f"cannot be merged: the trials on {workload} ran different code: {said}; run the older one again")
+            raise UsageError(
+                f"cannot be merged: the trials on {workload} ran different code: {said}; run the older one again"
+            )
     pairs = {(w, o) for one in found for w in one.config.workloads for o in one.config.optimizers}
     workloads = tuple(dict.fromkeys(w for one in found for w in one.config.workloads))
     optimizers = tuple(dict.fromkeys(o for one in found for o in one.config.optimizers))
     if absent := [f"{o} on {w}" for w in workloads for o in optimizers if (w, o) not in pairs]:
         more = ", ..." if len(absent) > 3 else ""
-        raise UsageError(f"cannot be merged: every optimizer has to be there on every workload, and none of the runs has {', '.join(absent[:3])}{more}")
+        raise UsageError(
+            f"cannot be merged: every optimizer has to be there on every workload, and none of the runs has {', '.join(absent[:3])}{more}"
+        )
     joined = name or "-and-".join(one.config.name for one in found)[:80].rstrip("-._")
     return config.override(replace(first.config, workloads=workloads, optimizers=optimizers), {"name": joined})
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from . import canary, environment
-from .executors import Processes
 from .errors import UsageError, missing, unknown
+from .executors import Processes
 from .report import text
 from .runs import Run, Stored, open_run
 from .store import Store

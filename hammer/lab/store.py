@@ -81,8 +81,9 @@ class Store:
         return self.folder / f"{key}.npz"
 
     def save(self, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Store a finished trial under ``record["key"]``."""
-        write_atomically(self.path(record["key"]), sealed(record, arrays))
+        """Store a finished trial under ``record["key"]``. One that is there and sound stays: its times are in reports."""
+        if Store(self.folder).record(record["key"]) is None:
+            write_atomically(self.path(record["key"]), sealed(record, arrays))
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """A trial's record and arrays, or None if it is not there or damaged (then ``complaints`` says how)."""
@@ -90,7 +91,7 @@ class Store:
         if read is None:
             return None
         with read as file:
-            return json.loads(file[RECORD]), {name: file[name] for name in file.files if name != RECORD}
+            return json.loads(bytes(file[RECORD])), {name: file[name] for name in file.files if name != RECORD}
 
     def record(self, key: str) -> dict[str, Any] | None:
         """A trial's record without its arrays, or None as from ``load``."""
@@ -98,13 +99,13 @@ class Store:
         if read is None:
             return None
         with read as file:
-            return json.loads(file[RECORD])
+            return json.loads(bytes(file[RECORD]))
 
     def _read(self, key: str) -> np.lib.npyio.NpzFile | None:
         path = self.path(key)
         try:
             file = opened(path.read_bytes())
-            if RECORD not in file.files or json.loads(file[RECORD]).get("key") != key:
+            if RECORD not in file.files or json.loads(bytes(file[RECORD])).get("key") != key:
                 raise ValueError("it is another trial's, or none")
         except FileNotFoundError:
             return None

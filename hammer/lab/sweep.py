@@ -56,7 +56,9 @@ class Sweep:
             "seconds_left": seconds, "unknown": unknown, "trials": list(comparison.trials),
             "failures": [_failure(t.record) for t in comparison.trials.values() if t.status != "finished"],
         }  # fmt: skip
-        write_atomically(path(comparison.store.folder, comparison.config.name), json.dumps(content, ensure_ascii=False) + "\n")
+        write_atomically(
+            path(comparison.store.folder, comparison.config.name), json.dumps(content, ensure_ascii=False) + "\n"
+        )
         self._written = time.monotonic()
 
 

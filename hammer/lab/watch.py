@@ -104,7 +104,9 @@ class View:
     def _sweep(self, one: dict[str, Any]) -> list[str]:
         done, total, failures = len(one["trials"]), one["total"], one["failures"]
         took = one["updated"] - one["started"]
-        state = {"running": "running", "done": "finished", "interrupted": "interrupted; the same command goes on"}[one["state"]]
+        state = {"running": "running", "done": "finished", "interrupted": "interrupted; the same command goes on"}[
+            one["state"]
+        ]
         silent = time.time() - one["updated"]
         if one["state"] == "running" and silent > SILENT:
             state = f"silent for {duration(silent)}: a long trial, or it was killed (process {one['process']})"
@@ -118,15 +120,25 @@ class View:
         ]
         parts.append(self._curves(one["trials"]))
         if failures:
-            rows = ["".join(f'<td class="left">{escape(str(v))}</td>' for v in (f["problem"], f["optimizer"], text.hyper(f["hyper"]), f["why"])) for f in failures]
+            rows = [
+                "".join(
+                    f'<td class="left">{escape(str(v))}</td>'
+                    for v in (f["problem"], f["optimizer"], text.hyper(f["hyper"]), f["why"])
+                )
+                for f in failures
+            ]
             head = [(label, True) for label in ("Problem", "Optimizer", "Setting", "Why")]
             parts.append(f"<h3>Failed trials</h3>{table(head, [f'<tr>{row}</tr>' for row in rows])}")
-        parts.append(f"<details><summary class=soft>The config</summary><pre>{escape(one['config'])}</pre></details></section>")
+        parts.append(
+            f"<details><summary class=soft>The config</summary><pre>{escape(one['config'])}</pre></details></section>"
+        )
         return parts
 
     def _curves(self, keys: Sequence[str]) -> str:
         """For each problem a chart: of each optimizer, the median of its scoring runs, or until there are any its best tuning run."""
-        found: dict[str, dict[str, dict[str, list[Losses]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        found: dict[str, dict[str, dict[str, list[Losses]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
         for key in keys:
             record, losses = self._trial(key)
             if record:
@@ -143,7 +155,11 @@ class View:
             for i, o in enumerate(optimizers)
         )
         note = "Judged loss: median of the scoring runs so far, or until there are any, the best tuning run."
-        return f'<p class="soft">{note}</p><div class="names">{legend}</div><div class="charts">{"".join(figures)}</div>' if figures else ""
+        return (
+            f'<p class="soft">{note}</p><div class="names">{legend}</div><div class="charts">{"".join(figures)}</div>'
+            if figures
+            else ""
+        )
 
     def _trial(self, key: str) -> tuple[dict[str, Any], Losses]:
         if key not in self._read:
@@ -172,7 +188,9 @@ def _chart(drawn: dict[str, Losses], classes: list[str]) -> str:
     parts = [svg.frame(x, y, "steps")]
     for (name, (step, loss)), css in zip(drawn.items(), classes, strict=True):
         rows = svg.every(step, 120)
-        parts.append(svg.line([x.at(float(s)) for s in step[rows]], [y.at(float(v)) for v in loss[rows]], f"curve {css}", name))
+        parts.append(
+            svg.line([x.at(float(s)) for s in step[rows]], [y.at(float(v)) for v in loss[rows]], f"curve {css}", name)
+        )
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss curves so far">{"".join(parts)}</svg>'
 
 
@@ -180,4 +198,3 @@ _BAR = (
     "progress{width:100%;height:.8rem;accent-color:var(--s0)}.names{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;margin:.5rem 0}"
     ".names span{display:flex;align-items:center;gap:.45rem;font-size:.92rem}.names svg{width:30px;height:10px}"
 )
-

@@ -60,7 +60,9 @@ class Worker:
             self._check()
             before = time.perf_counter()
             outcome, arrays = trial.run(task.spec, self.stopped)
-            record["elapsed_seconds"] = time.perf_counter() - before  # with evaluations and set-up: what a plan reckons with
+            record["elapsed_seconds"] = (
+                time.perf_counter() - before
+            )  # with evaluations and set-up: what a plan reckons with
             record |= {**outcome, "environment": {**self.environment, "blas": self._blas}}
             store.save(record, arrays)
         except trial.Stopped:

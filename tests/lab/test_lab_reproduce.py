@@ -364,7 +364,9 @@ def test_a_killed_sweep_resumes_with_equal_bits(done: Path, tmp_path: Path) -> N
             command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         deadline = time.monotonic() + 120
-        while len(Store(tmp_path / "runs").all_keys()) < kept and process.poll() is None and time.monotonic() < deadline:
+        while (
+            len(Store(tmp_path / "runs").all_keys()) < kept and process.poll() is None and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         process.kill()  # the command alone: its workers have to notice
         process.wait()
