@@ -46,7 +46,7 @@ def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
     again = _again(arguments, folder)
     made_of = current.inputs(chosen, again)
     shown = current.current(folder, made_of, store)
-    jobs = 1 if arguments.executor == "serial" else arguments.jobs or environment.usable_cores()
+    jobs, at_a_time = _jobs(arguments)
     if shown is not None:
         progress = Progress(chosen, shown.total, jobs)
         progress.plan(shown.total, store.folder, None)
@@ -62,7 +62,7 @@ def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
     comparison = Comparison(chosen, store)
     progress = Progress(chosen, comparison.total, jobs)
     with environment.code_hashes(store.folder / "code.json"):
-        plan = Plan(comparison, jobs)
+        plan = Plan(comparison, at_a_time)
     progress.plan(len(comparison.reused), store.folder, plan)
     if arguments.dry_run:
         return 0
@@ -99,6 +99,17 @@ def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
     if interrupted:
         return 130
     return 1 if failed else 0
+
+
+def _jobs(arguments: argparse.Namespace) -> tuple[int, int]:
+    """How many trials are handed out at a time, and how many of them run at a time as fast as alone."""
+    if arguments.executor == "mpi":
+        from .executors import ranks
+
+        return ranks(), ranks()
+    cores = environment.usable_cores()
+    jobs = 1 if arguments.executor == "serial" else arguments.jobs or cores
+    return jobs, min(jobs, cores)
 
 
 def _again(arguments: argparse.Namespace, folder: Path) -> str:

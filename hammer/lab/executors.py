@@ -82,10 +82,14 @@ class Mpi(Serial):
     """Runs trials on the ranks of an MPI job other than the first, which is this process; see ``on_first_rank``."""
 
     def run(self, done: Done) -> None:
-        assert _pool is not None
-        jobs = _pool.num_workers
-        _pool.bootup(wait=True)
-        _feed(_pool, self._queue, 2 * jobs, done, lambda: None, (self.folder, self.environment))
+        _feed(_pool, self._queue, 2 * ranks(), done, lambda: None, (self.folder, self.environment))
+
+
+def ranks() -> int:
+    """How many ranks of the MPI job run trials."""
+    assert _pool is not None, "on_first_rank has not been called"
+    _pool.bootup(wait=True)
+    return _pool.num_workers
 
 
 EXECUTORS: dict[str, type[Serial]] = {"serial": Serial, "processes": Processes, "mpi": Mpi}
@@ -186,12 +190,13 @@ def on_first_rank(command: Callable[[], int]) -> int:
         raise UsageError(
             f"--executor mpi: mpi4py cannot load an MPI library ({said}); {missing(['one'], 'mpi')}"
         ) from None
-    ranks = MPI.COMM_WORLD.Get_size()
-    if ranks < 2:
+    if MPI.COMM_WORLD.Get_size() < 2:
         raise UsageError(
             "--executor mpi: this MPI job has one rank, and the first one only hands out trials; start it as in: "
             "mpiexec -n 3 hammer compare quick --executor mpi"
         )
+    if MPI.COMM_WORLD.Get_rank() > 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # mpiexec sends it to every rank; the first one decides
     with one_blas_thread_here(), MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
         if pool is None:  # a worker, and the trials have ended
             return 0

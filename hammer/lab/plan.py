@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from . import environment, problems, protocol
+from . import problems, protocol
 from .comparison import Comparison
 from .index import Index, Indexed
 from .protocol import Trial
@@ -31,12 +31,11 @@ class Plan:
 
     Args:
         comparison: whose finished trials are taken from the store first.
-        jobs: how many trials run at a time.
+        at_a_time: how many trials run at a time, each as fast as alone.
     """
 
-    def __init__(self, comparison: Comparison, jobs: int):
-        self.comparison = comparison
-        self.at_a_time = max(1, min(jobs, environment.usable_cores()))
+    def __init__(self, comparison: Comparison, at_a_time: int):
+        self.comparison, self.at_a_time = comparison, at_a_time
         self._rates: dict[Kind, list[float]] = defaultdict(list)
         for row in Index(comparison.store).rows():
             self._learn(row)

@@ -218,16 +218,12 @@ def test_times_are_estimated_from_similar_trials(tmp_path: Path, monkeypatch: py
         )
     ]  # fmt: skip
     monkeypatch.setattr(Index, "rows", lambda _: rows)
-    monkeypatch.setattr(environment, "usable_cores", lambda: 4)
     chosen = config.parse(CONFIG + "control: false\ndtype: float64\n", "test", "test")
     # quadratic adam: the median, 0.2 s a step; quadratic momentum: of the other optimizer; rosenbrock: sgd's 0.5 s
     each = 2 + 2  # trials of a pair
     wanted = each * 30 * (0.2 + 0.2 + 0.5 + 0.5)
     made = Plan(Comparison(chosen, Store(tmp_path)), 2)
     assert made.seconds() == (pytest.approx(wanted / 2), [], False)
-    assert Plan(Comparison(chosen, Store(tmp_path)), 64).seconds()[0] == pytest.approx(
-        wanted / 4
-    )  # no more than there are cores
     assert made.said() == f"about {round(wanted / 2)} s"
     monkeypatch.setattr(Index, "rows", lambda _: rows[:3])
     monkeypatch.setattr(plan, "_reference", dict)
