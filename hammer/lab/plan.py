@@ -22,6 +22,9 @@ from .protocol import Trial
 ENOUGH = 32
 """A median of this many trials is not improved by more."""
 
+AROUND = 8.0
+"""Seconds that the first import in each worker and the report take, about."""
+
 Kind = tuple[str, str, str]
 """Problem, optimizer and dtype."""
 
@@ -103,7 +106,7 @@ class Plan:
         seconds, unknown, elsewhere = self.seconds()
         if unknown and not seconds:
             return f"unknown: {', '.join(unknown)} never ran here"
-        said = f"about {duration(seconds)}"
+        said = f"about {duration(seconds + AROUND)}"
         if elsewhere:
             said += " (by the times of the reference machine, where this one has none yet)"
         if unknown:
