@@ -43,7 +43,7 @@ def _compare(chosen: Config, arguments: argparse.Namespace) -> int:
         writable("--out", folder)
         writable("--store", store.folder)
         store.keep_canary(canary.digest(), canary.results())
-    again = _again(arguments, folder)
+    again = command_of(folder)
     made_of = current.inputs(chosen, again)
     shown = current.current(folder, made_of, store)
     jobs, at_a_time = _jobs(arguments)
@@ -112,13 +112,13 @@ def _jobs(arguments: argparse.Namespace) -> tuple[int, int]:
     return jobs, min(jobs, cores)
 
 
-def _again(arguments: argparse.Namespace, folder: Path) -> str:
-    """The command that makes a report again."""
+def command_of(folder: Path) -> str:
+    """The command that makes the report in a folder again."""
     again = ["hammer", "compare", str(folder / "config.yaml")]
     for own in discovery.folders():
         again += ["--from", str(own)]
-    if arguments.out != Path("reports"):
-        again += ["--out", str(arguments.out)]
+    if folder.parent != Path("reports"):
+        again += ["--out", str(folder.parent)]
     return shlex.join(again)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import analysis, config, environment, problems
-from .commands import writable
+from .commands import command_of, writable
 from .comparison import Comparison
 from .config import Config
 from .errors import UsageError, missing
@@ -71,8 +71,7 @@ def report(arguments: argparse.Namespace) -> int:
     folder = out / chosen.name
     writable("--out", folder)
     summary = analysis.summarise(comparison)
-    command = f"hammer compare {folder / 'config.yaml'}"
-    page = pages.write(folder, comparison, summary, _environment(found), command, found[0].canary)
+    page = pages.write(folder, comparison, summary, _environment(found), command_of(folder), found[0].canary)
     show(pages.shown(summary), page, time.perf_counter() - started, store.complaints)
     return 0
 
