@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from . import problems, protocol
+from . import protocol
 from .comparison import Comparison
 from .index import Index, Indexed
 from .protocol import Trial
+from .trial import TrialSpec
 
 ENOUGH = 32
 """A median of this many trials is not improved by more."""
@@ -68,25 +69,26 @@ class Plan:
             comes from the reference machine.
         """
         total, unknown, elsewhere = 0.0, [], False
-        for workload, optimizer, count in self._missing():
-            problem, config = problems.get(workload), self.comparison.config
-            steps, dtype = config.steps or problem.steps, config.dtype or problem.dtype
-            rate, of_reference = self._rate((workload, optimizer, dtype))
+        for spec, count in self._missing():
+            rate, of_reference = self._rate((spec.problem, spec.optimizer, spec.dtype))
             if rate is None:
-                unknown.append(workload)
+                unknown.append(spec.problem)
             else:
-                total += count * steps * rate
+                total += count * spec.steps * rate
                 elsewhere |= of_reference
         return total / self.at_a_time, [*dict.fromkeys(unknown)], elsewhere
 
-    def _missing(self) -> Iterable[tuple[str, str, int]]:
+    def _missing(self) -> Iterable[tuple[TrialSpec, int]]:
+        """How many trials of each pair are missing, with the spec of one of them; all of a pair have as many steps."""
         config, done = self.comparison.config, self.comparison.trials
         controlled = (protocol.controlled(config), protocol.handicapped(config))
         for workload, optimizer in self.comparison.pairs:
-            wanted = config.trials * config.tuning_seeds + config.seeds * (1 + controlled.count(optimizer))
-            count = wanted - sum(key in done for key, _ in self.comparison.pair(workload, optimizer).planned)
+            state = self.comparison.pair(workload, optimizer)
+            tuning = sum(map(len, state.tuning))
+            wanted = tuning + config.seeds * (1 + controlled.count(optimizer))
+            count = wanted - sum(key in done for key, _ in state.planned)
             if count:
-                yield workload, optimizer, count
+                yield state.planned[0][1], count
 
     def _rate(self, kind: Kind) -> tuple[float | None, bool]:
         if rates := self._rates.get(kind):
