@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a YAML file, a shipped config (quick, smoke, light, full, long, targets), or optimizers to compare instead of the config's; default: quick",
     )  # fmt: skip
     compare.add_argument("--workloads", metavar="A,B", help="compare on these workloads instead of the config's")
+    compare.add_argument(
+        "--rules",
+        metavar="RULES",
+        help="tuned (default), default (published defaults) or self-tuning (docs/protocol.md)",
+    )
     compare.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and workload")
     compare.add_argument("--seeds", type=int, metavar="N", help="scoring seeds")
     compare.add_argument("--name", help="the report's name, a folder in --out (default: the config's name)")

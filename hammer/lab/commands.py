@@ -96,6 +96,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     base = _read(others[0]) if others else config.shipped("quick")
     options: dict[str, Any] = {"name": arguments.name, "trials": arguments.trials, "seeds": arguments.seeds}
     options |= {
+        "rules": arguments.rules,
         "optimizers": names or None,
         "workloads": arguments.workloads.split(",") if arguments.workloads is not None else None,
     }
