@@ -81,7 +81,13 @@ _VORTEX = {"vortex": {"decays": (0.98, 0.998), "gains": (5.0, 20.0), "direct": 1
 ENTRIES = {
     entry.name: entry
     for entry in (
-        Entry("sgd", "SGD", _recipe("sgd"), _LR, defaults={"lr": 1e-3}),
+        Entry(
+            "sgd",
+            "SGD",
+            _recipe("sgd"),
+            {"lr": LogRange(1e-3, 10.0)},  # the steps that momentum 0.9 makes of _LR
+            defaults={"lr": 1e-3},
+        ),
         Entry("momentum", "SGD with momentum", _recipe("sgd"), _LR, {"momentum": 0.9}, defaults={"lr": 1e-3}),
         Entry(
             "nesterov",

@@ -51,29 +51,31 @@ def alarms(config: Config, noise: np.ndarray, draws: int, paired: bool = False, 
 @pytest.mark.parametrize("seeds", [5, 10])
 @pytest.mark.parametrize("noise", NOISE)
 def test_a_a_raises_false_alarms_as_rarely_as_promised(seeds: int, noise: str) -> None:
-    # Of 400 reports 5 % are 20; a rate of 5 % gives more than 33 in one simulation of a thousand.
-    one_pair = sum(alarms(replace(TWO, seeds=seeds), NOISE[noise], 400))
-    assert 0.01 <= one_pair <= 0.0825
-    # With six pairs each is judged at 0.05/6: 3.3 of 400; more than 10 in one of a thousand.
-    assert sum(alarms(replace(FOUR, seeds=seeds), NOISE[noise], 400)) <= 0.025
+    # 5 % of 300 reports are 15; a rate of 5 % gives more than 27 in one simulation of a thousand.
+    assert 0.01 <= sum(alarms(replace(TWO, seeds=seeds), NOISE[noise], 300)) <= 0.09
+
+
+def test_with_more_pairs_there_are_fewer_false_alarms() -> None:
+    # Each of six pairs is judged at 0.05 / 6, and the control with them: 2.5 of 300; more than 8 in one of a thousand.
+    assert sum(alarms(replace(FOUR, seeds=5), NOISE["even"], 300)) <= 0.027
 
 
 def test_missed_targets_raise_no_false_alarms() -> None:
-    assert sum(alarms(replace(TWO, seeds=5), NOISE["even"], 400, misses=0.3)) <= 0.0825
+    assert sum(alarms(replace(TWO, seeds=5), NOISE["even"], 300, misses=0.3)) <= 0.09
 
 
 def test_pairs_on_the_same_seeds_raise_false_alarms_as_rarely() -> None:
-    assert 0.01 <= sum(alarms(replace(TWO, seeds=5), NOISE["uneven"], 400, paired=True)) <= 0.0825
+    assert 0.01 <= sum(alarms(replace(TWO, seeds=5), NOISE["uneven"], 300, paired=True)) <= 0.09
 
 
 @pytest.mark.parametrize("seeds", [5, 10])
 def test_a_handicap_is_found(seeds: int) -> None:
-    # A tenth of the learning rate costs at least twice the steps on these problems: found in every report.
+    # A tenth of the learning rate costs more than twice the steps on these problems: found in every report.
     assert alarms(replace(FOUR, seeds=seeds), NOISE["uneven"], 100, paired=True, slower=2.0) == (1.0, 0.0)
-    # With a third of the runs lost on both sides it is found too.
-    assert alarms(replace(FOUR, seeds=seeds), NOISE["even"], 100, paired=True, slower=2.0, misses=0.3)[0] >= 0.8
 
 
-def test_more_seeds_find_smaller_differences() -> None:
-    few, many = (alarms(replace(FOUR, seeds=n), NOISE["even"], 100, paired=True, slower=1.1)[0] for n in (5, 20))
-    assert few < 0.5 < 0.9 < many
+def test_what_power_there_is() -> None:
+    """Twice the steps, with three runs of ten lost on both sides; and a tenth more steps: found surely only with more seeds."""
+    for made in ({"slower": 2.0, "misses": 0.3}, {"slower": 1.1}):
+        few, many = (alarms(replace(FOUR, seeds=n), NOISE["even"], 60, paired=True, **made)[0] for n in (5, 40))
+        assert few < 0.6 < 0.9 < many
