@@ -12,7 +12,7 @@ import numpy as np
 from autograd import DiffTensor, nn, ops
 
 from ..datasets import Dataset, split
-from ..problem import Problem, Supervised, accuracy
+from ..problem import Problem, Supervised, Target, accuracy
 from ..seeds import Streams
 
 MODULUS, WIDTH, TRAINED_ON, PENALTY = 31, 128, 384, 1e-3
@@ -67,5 +67,7 @@ PROBLEM = Problem(
     batch_size=TRAINED_ON,
     loss="held-out squared error",
     metric="accuracy",
-    target=None,
+    target=Target(
+        0.0489, "targets.yaml: 8 of 10 scoring seeds of adamw, the best baseline, reach it within 500 of 1000 steps"
+    ),
 )
