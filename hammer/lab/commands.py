@@ -74,9 +74,7 @@ def listing(what: str) -> int:
     else:
         for entry in map(optimizers.get, optimizers.names()):
             fixed = f"; fixed: {report.text.settings(entry.fixed)}" if entry.fixed else ""
-            print(
-                f"{entry.name:<18}{entry.title}; {', '.join(f'{name} {r}' for name, r in entry.space.items())}{fixed}"
-            )
+            print(f"{entry.name:<18}{entry.title}; {entry.searched}{fixed}")
     return 0
 
 

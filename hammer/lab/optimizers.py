@@ -49,6 +49,11 @@ class Entry:
         """The searched hyper-parameters that no default is declared for."""
         return [name for name in self.space if name not in self.defaults]
 
+    @property
+    def searched(self) -> str:
+        """What is searched, in words: ``lr 0.0001 to 1, log-uniform``."""
+        return ", ".join(f"{name} {values}" for name, values in self.space.items()) or "nothing is searched"
+
     def transform(self, hyper: Mapping[str, Any]) -> Any:
         """The gradient transform with the searched values ``hyper``."""
         return self.make(**self.fixed, **hyper)
@@ -61,6 +66,10 @@ def _recipe(name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module("autograd.optim"), name)(**options)
 
     return make
+
+
+def _ldog(**options: Any) -> Any:
+    return importlib.import_module("hammer.dog").ldog(**options)
 
 
 def _vortex(base: str) -> Callable[..., Any]:
@@ -112,6 +121,7 @@ ENTRIES = {
         ),
         Entry("shampoo", "Shampoo, grafted to RMSprop", _recipe("shampoo"), _LR, defaults={"lr": 1e-3}),
         Entry("soap", "SOAP", _recipe("soap"), _LR, defaults={"lr": 3e-3}),
+        Entry("ldog", "L-DoG", _ldog, {}),
         Entry("vortex", "VortexGrad + SGD", _vortex("sgd"), _LR, _VORTEX, baseline=False, defaults={"lr": 1e-3}),
         Entry(
             "vortex_adamw",

@@ -14,7 +14,11 @@ from hammer.lab.seeds import ROLES, Streams, indices, phase_of
 from hammer.lab.store import key_of
 
 CONFIG = Config(
-    workloads=("quadratic", "rosenbrock"), optimizers=tuple(optimizers.ENTRIES), trials=5, tuning_seeds=2, seeds=4
+    workloads=("quadratic", "rosenbrock"),
+    optimizers=tuple(name for name, entry in optimizers.ENTRIES.items() if entry.space),
+    trials=5,
+    tuning_seeds=2,
+    seeds=4,
 )
 
 

@@ -59,8 +59,8 @@ def test_what_tunes_itself_has_three_times_the_steps() -> None:
 def test_the_defaults_are_those_of_the_recipes() -> None:
     for name, entry in optimizers.ENTRIES.items():
         recipe = {"momentum": "sgd", "nesterov": "sgd", "vortex": "sgd", "vortex_adamw": "adamw"}.get(name, name)
-        options = inspect.signature(getattr(optim, recipe)).parameters
         assert entry.without_default == []
+        options = inspect.signature(getattr(optim, recipe)).parameters if entry.space else {}
         assert entry.defaults == {key: options[key].default for key in entry.space}
         assert all(space.low <= entry.defaults[key] <= space.high for key, space in entry.space.items())
 
@@ -114,6 +114,7 @@ def test_an_optimizer_without_a_space_runs_under_all_rules(tmp_path: Path, capsy
     (tmp_path / "optimizers" / "signed.py").write_text(SELF_TUNED)
     with discovery.looking_in([tmp_path]):
         tuned = read(optimizers=["adam", "signed"], trials=4)
+        assert optimizers.get("signed").searched == "nothing is searched"
         assert protocol.settings(tuned, "signed") == [{}]  # nothing to search: one setting, not four times the same
         assert Comparison(tuned, Store(tmp_path / "s")).total == 2 * ((4 + 1) * 2 + (2 + 2) * 5)
     file = tmp_path / "study.yaml"

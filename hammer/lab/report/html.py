@@ -176,7 +176,7 @@ def _tuning(summary: Summary) -> str:
         rows.append(f'<tr><td class="left">{escape(problems.get(workload).title)}</td>{cells}</tr>')
     head = [("Workload", True), *((optimizers.get(name).title, False) for name in summary.config.optimizers)]
     ranges = "".join(
-        f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape('; '.join(f'{k}: {v}' for k, v in optimizers.get(name).space.items()))}"
+        f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape(optimizers.get(name).searched)}"
         f"{escape(_fixed(name))}</dd>"
         for name in summary.config.optimizers
     )
