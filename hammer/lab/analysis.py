@@ -112,7 +112,7 @@ def summarise(comparison: Comparison) -> Summary:
             friedman = stats.friedman(np.median(steps, axis=1), config.resamples, rng)
         controls = evidence.controls(comparison, ranked, steps, values, rng)
         tuned = {o: [[setting.steps for setting in cells[w, o].tuning] for w in ranked] for o in config.optimizers}
-        budget = evidence.budget(tuned, stats.units(steps))
+        budget = evidence.budget(tuned, stats.units(steps)) if config.tuning_seeds else {}
     trials = [trial for _, trial in comparison.ordered()]
     return Summary(
         config=config,

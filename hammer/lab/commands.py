@@ -133,9 +133,7 @@ def listing(arguments: argparse.Namespace) -> int:
     else:
         for entry in map(optimizers.get, optimizers.names()):
             fixed = f"; fixed: {text.settings(entry.fixed)}" if entry.fixed else ""
-            print(
-                f"{entry.name:<18}{entry.title}; {', '.join(f'{name} {r}' for name, r in entry.space.items())}{fixed}"
-            )
+            print(f"{entry.name:<18}{entry.title}; {entry.searched}{fixed}")
     return 0
 
 
@@ -155,12 +153,17 @@ def _config(arguments: argparse.Namespace) -> Config:
     base = _read(others[0]) if others else config.shipped("quick")
     workloads, where = _workloads(arguments.workloads)
     name = arguments.name
-    if name is None and (
-        names or workloads
-    ):  # not the config's name, which is another comparison's: its report would be lost
+    if name is None and (names or workloads or arguments.rules):
+        # not the config's name, which is another comparison's: its report would be lost
         parts = [*([base.name] if others or not names else []), *names, *(["on", where] if where else [])]
+        parts += [arguments.rules] if arguments.rules else []
         name = "-".join(parts)[:80].rstrip("-._")
-    options: dict[str, Any] = {"name": name, "trials": arguments.trials, "seeds": arguments.seeds}
+    options: dict[str, Any] = {
+        "name": name,
+        "rules": arguments.rules,
+        "trials": arguments.trials,
+        "seeds": arguments.seeds,
+    }
     return config.override(base, options | {"optimizers": names or None, "workloads": workloads})
 
 

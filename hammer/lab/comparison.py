@@ -70,8 +70,9 @@ class Comparison:
     def total(self) -> int:
         """The number of trials that the comparison consists of."""
         c = self.config
+        tuning = sum(len(protocol.settings(c, optimizer)) for optimizer in c.optimizers) * c.tuning_seeds
         controls = sum(name is not None for name in (protocol.controlled(c), protocol.handicapped(c)))
-        return len(self.pairs) * (c.trials * c.tuning_seeds + c.seeds) + controls * len(c.workloads) * c.seeds
+        return len(c.workloads) * (tuning + (len(c.optimizers) + controls) * c.seeds)
 
     @property
     def complete(self) -> bool:
@@ -82,7 +83,7 @@ class Comparison:
         state = self._pairs.get((workload, optimizer))
         if state is None:
             tuning = [[*map(self._planned, specs)] for specs in protocol.tuning_specs(self.config, workload, optimizer)]
-            settings = [dict(setting[0][1].hyper) for setting in tuning]
+            settings = protocol.settings(self.config, optimizer)
             state = self._pairs[workload, optimizer] = PairState(settings, tuning, None, [], [], [])
             self._note(state)
         if state.chosen is None and all(key in self.trials for setting in state.tuning for key, _ in setting):

@@ -5,7 +5,7 @@ Everything in a config decides results; what does not (folders, number of jobs) 
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,12 @@ from .errors import UsageError, unknown
 SHIPPED = ("quick", "smoke", "light", "full", "long", "targets")
 """The configs in this package, known to the command by their names."""
 
+RULES = ("tuned", "default", "self-tuning")
+"""The rule sets; see docs/protocol.md."""
+
+TUNING = ("trials", "tuning_seeds")
+"""The fields that only the rules "tuned" have a use for; they are 0 under the others."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -25,6 +31,7 @@ class Config:
     workloads: tuple[str, ...]
     optimizers: tuple[str, ...]
     name: str = "comparison"
+    rules: str = "tuned"
     trials: int = 8
     tuning_seeds: int = 2
     seeds: int = 10
@@ -103,8 +110,9 @@ def _name(value: Any) -> str | None:
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "name": _name,
-    "trials": _whole(1),
-    "tuning_seeds": _whole(1),
+    "rules": _one_of(*RULES),
+    "trials": _whole(0),
+    "tuning_seeds": _whole(0),
     "seeds": _whole(1),
     "seed": _whole(0),
     "steps": _or_null(_whole(1)),
@@ -151,7 +159,38 @@ def from_mapping(values: Mapping[Any, Any], source: str) -> Config:
             if failure:
                 raise UsageError(f"{source}: {key}: {failure}; got {value!r}")
             checked[key] = value
-    return Config(**checked)
+    return _under_its_rules(Config(**checked), values, lambda key: f"{source}: {key}")
+
+
+def _under_its_rules(config: Config, given: Iterable[str], where: Callable[[str], str]) -> Config:
+    """The config with no tuning where its rules allow none.
+
+    Args:
+        given: the fields that somebody wrote down.
+        where: a field's name to the start of an error message.
+
+    Raises:
+        UsageError: a tuning budget under rules without tuning or the other way round, or an optimizer without the
+            defaults that such rules run it with.
+    """
+    if config.rules == "tuned":
+        for key in TUNING:
+            if getattr(config, key) < 1:
+                raise UsageError(f"{where(key)}: must be at least 1 under the rules 'tuned'; got 0")
+        return config
+    for key in TUNING:
+        if key in given and getattr(config, key) > 0:
+            raise UsageError(
+                f"{where(key)}: nothing is tuned under the rules {config.rules!r}: leave it out, or write 'rules: tuned'; "
+                f"got {getattr(config, key)}"
+            )
+    for name in config.optimizers:
+        if lacking := optimizers.get(name).without_default:
+            raise UsageError(
+                f"{where('optimizers')}: the rules {config.rules!r} run an optimizer with its published defaults, and the entry "
+                f"{name!r} declares none for {', '.join(lacking)}: add them as Entry(defaults=...)"
+            )
+    return replace(config, trials=0, tuning_seeds=0)
 
 
 def override(config: Config, options: Mapping[str, Any]) -> Config:
@@ -164,7 +203,7 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
             given[key] = _names(option, value, key.removesuffix("s"), known)
         elif failure := _CHECKS[key](value):
             raise UsageError(f"{option}: {failure}; got {value!r}")
-    return replace(config, **given)
+    return _under_its_rules(replace(config, **given), given, lambda key: f"--{key.replace('_', '-')}")
 
 
 def shipped(name: str) -> Config:

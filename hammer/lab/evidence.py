@@ -109,18 +109,25 @@ def estimates(
     return [Estimate(*map(float, e)) for e in zip(statistic(values), low, high, strict=True)]
 
 
-def pairings(config: Config, ranked: Sequence[str], steps: np.ndarray, rng: np.random.Generator) -> list[Pairing]:
-    """Every pair of optimizers, the first in the order of the config.
+def confidences(config: Config, workloads: int) -> tuple[float, float]:
+    """What percentile intervals of differences are asked for: of a difference from zero, and of practical equality.
 
-    The confidence of differences and improvements is corrected for the number of pairs (Bonferroni) and expanded for few
-    seeds; two one-sided tests at the same level ask for the interval of twice the tail.
+    Corrected for the number of pairs (Bonferroni) and expanded for few seeds; two one-sided tests at the same level ask for
+    the interval of twice the tail. The controls are judged like a pair: they are there to show how far a pair's verdict goes.
     """
+    count = len(config.optimizers)
+    tail = (1.0 - config.confidence) / max(1, count * (count - 1) // 2)
+    different, equal = (stats.expanded(1.0 - t, config.seeds, workloads) for t in (tail, 2.0 * tail))
+    return different, equal
+
+
+def pairings(config: Config, ranked: Sequence[str], steps: np.ndarray, rng: np.random.Generator) -> list[Pairing]:
+    """Every pair of optimizers, the first in the order of the config."""
     names = config.optimizers
     values = stats.speeds(steps, stats.units(steps))
     scores, draws = stats.overall_iqm(values), stats.bootstrap(values, stats.overall_iqm, config.resamples, rng)
     places = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-    tail = (1.0 - config.confidence) / max(1, len(places))
-    confidence, equal = (stats.expanded(1.0 - t, config.seeds, len(ranked)) for t in (tail, 2.0 * tail))
+    confidence, equal = confidences(config, len(ranked))
     found = []
     for i, j in places:
         difference, resampled = float(scores[i] - scores[j]), draws[:, i] - draws[:, j]
@@ -129,8 +136,8 @@ def pairings(config: Config, ranked: Sequence[str], steps: np.ndarray, rng: np.r
         def faster(values: np.ndarray, i: int = i, j: int = j) -> np.ndarray:
             return stats.improvement(values, i, j)[..., None]
 
-        if not np.isfinite(steps[..., [i, j]]).any():
-            verdict = Verdict("undecided")  # neither reached a target: equal zeros say nothing
+        if scores[i] == scores[j] == 0.0:
+            verdict = Verdict("undecided")  # too few runs of either reached a target: equal zeros say nothing
         else:
             verdict = stats.judge(difference, resampled, config.seeds, confidence, equal, config.delta)
             if config.seeds < FEWEST_SEEDS:
@@ -224,9 +231,7 @@ def controls(
     rng: np.random.Generator,
 ) -> list[Control]:
     """The controls whose runs are complete."""
-    config, unit = comparison.config, stats.units(steps)
-    confidence = stats.expanded(config.confidence, config.seeds, len(ranked))
-    found = []
+    config, unit, found = comparison.config, stats.units(steps), []
     for kind, phase, name in (
         ("A/A", "control", protocol.controlled(config)),
         ("handicap", "handicap", protocol.handicapped(config)),
@@ -240,13 +245,21 @@ def controls(
             [[t.to_target(targets[w])[0] for t in trials] for w, trials in zip(ranked, again, strict=True)]
         )
         both = np.stack([steps[:, :, config.optimizers.index(name)], other], axis=-1)
-        values = stats.speeds(both, unit)
-        if kind == "handicap":  # on the same seeds: paired
-            draws = stats.bootstrap(values, stats.overall_iqm, config.resamples, rng)
-        else:
-            sides = [stats.bootstrap(values[..., [i]], stats.overall_iqm, config.resamples, rng) for i in (0, 1)]
-            draws = np.concatenate(sides, axis=1)
-        low, high = stats.interval(draws[:, 0] - draws[:, 1], confidence)
-        score = stats.overall_iqm(values)
-        found.append(Control(kind, name, Estimate(float(score[0] - score[1]), float(low), float(high))))
+        found.append(Control(kind, name, control(config, stats.speeds(both, unit), kind == "handicap", rng)))
     return found
+
+
+def control(config: Config, values: np.ndarray, paired: bool, rng: np.random.Generator) -> Estimate:
+    """The difference in speed score of two runs of one optimizer.
+
+    Args:
+        config: for the confidence, which is that of a pair.
+        values: their speeds, (workloads, seeds, 2).
+        paired: whether both have the same seeds; else each side is resampled on its own.
+        rng: the stream of the bootstrap.
+    """
+    sides = [values] if paired else [values[..., [i]] for i in (0, 1)]
+    draws = np.concatenate([stats.bootstrap(v, stats.overall_iqm, config.resamples, rng) for v in sides], axis=1)
+    low, high = stats.interval(draws[:, 0] - draws[:, 1], confidences(config, len(values))[0])
+    score = stats.overall_iqm(values)
+    return Estimate(float(score[0] - score[1]), float(low), float(high))

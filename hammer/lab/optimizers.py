@@ -1,7 +1,8 @@
 """Optimizer entries: a chain of gradient transforms with the search space that belongs to it.
 
 An entry's space is one for all problems. What a chain fixes (momentum, decay rates, weight decay) is listed under
-``fixed`` and printed in every report.
+``fixed`` and printed in every report. Its ``defaults`` are the published values of what is searched: with them it also
+takes part where nothing is tuned (docs/protocol.md, rule sets). An entry without a space has nothing to be tuned.
 """
 
 import importlib
@@ -30,7 +31,10 @@ class LogRange:
 
 @dataclass(frozen=True)
 class Entry:
-    """An optimizer to compare: ``make(**fixed, **searched)`` gives its gradient transform."""
+    """An optimizer to compare: ``make(**fixed, **searched)`` gives its gradient transform.
+
+    ``defaults`` has one value for each name of ``space``, or is empty if there is none to go by.
+    """
 
     name: str
     title: str
@@ -38,6 +42,17 @@ class Entry:
     space: Mapping[str, LogRange]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     baseline: bool = True
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def without_default(self) -> list[str]:
+        """The searched hyper-parameters that no default is declared for."""
+        return [name for name in self.space if name not in self.defaults]
+
+    @property
+    def searched(self) -> str:
+        """What is searched, in words: ``lr 0.0001 to 1, log-uniform``."""
+        return ", ".join(f"{name} {values}" for name, values in self.space.items()) or "nothing is searched"
 
     def transform(self, hyper: Mapping[str, Any]) -> Any:
         """The gradient transform with the searched values ``hyper``."""
@@ -53,6 +68,10 @@ def _recipe(name: str) -> Callable[..., Any]:
     return make
 
 
+def _ldog(**options: Any) -> Any:
+    return importlib.import_module("hammer.dog").ldog(**options)
+
+
 def _vortex(base: str) -> Callable[..., Any]:
     """VortexGrad, with the settings ``vortex``, in front of a recipe of ``autograd.optim``."""
 
@@ -66,26 +85,44 @@ def _vortex(base: str) -> Callable[..., Any]:
 _LR = {"lr": LogRange(1e-4, 1.0)}
 _VORTEX = {"vortex": {"decays": (0.98, 0.998), "gains": (5.0, 20.0), "direct": 1.0, "gate": "coordinate"}}
 
+# The defaults are those of the recipes, which are PyTorch's where it has the method, else the paper's or its code's; those of
+# VortexGrad are those of the optimizer behind it.
 ENTRIES = {
     entry.name: entry
     for entry in (
-        Entry("sgd", "SGD", _recipe("sgd"), _LR),
-        Entry("momentum", "SGD with momentum", _recipe("sgd"), _LR, {"momentum": 0.9}),
-        Entry("nesterov", "SGD with Nesterov momentum", _recipe("sgd"), _LR, {"momentum": 0.9, "nesterov": True}),
-        Entry("rmsprop", "RMSprop", _recipe("rmsprop"), _LR),
-        Entry("adam", "Adam", _recipe("adam"), _LR),
-        Entry("adamw", "AdamW", _recipe("adamw"), _LR, {"weight_decay": 0.01}),
-        Entry("nadam", "NAdam", _recipe("nadam"), _LR),
-        Entry("radam", "RAdam", _recipe("radam"), _LR),
-        Entry("adamax", "Adamax", _recipe("adamax"), _LR),
-        Entry("adagrad", "Adagrad", _recipe("adagrad"), _LR),
-        Entry("adadelta", "Adadelta", _recipe("adadelta"), {"lr": LogRange(1e-2, 100.0)}),
-        Entry("lion", "Lion", _recipe("lion"), {"lr": LogRange(1e-5, 0.1)}),
-        Entry("ademamix", "AdEMAMix", _recipe("ademamix"), _LR),
-        Entry("muon", "Muon, with AdamW for vectors", _recipe("muon"), _LR, {"weight_decay": 0.01}),
-        Entry("shampoo", "Shampoo, grafted to RMSprop", _recipe("shampoo"), _LR),
-        Entry("soap", "SOAP", _recipe("soap"), _LR),
-        Entry("vortex", "VortexGrad + SGD", _vortex("sgd"), _LR, _VORTEX, baseline=False),
+        Entry(
+            "sgd",
+            "SGD",
+            _recipe("sgd"),
+            {"lr": LogRange(1e-3, 10.0)},  # the steps that momentum 0.9 makes of _LR
+            defaults={"lr": 1e-3},
+        ),
+        Entry("momentum", "SGD with momentum", _recipe("sgd"), _LR, {"momentum": 0.9}, defaults={"lr": 1e-3}),
+        Entry(
+            "nesterov",
+            "SGD with Nesterov momentum",
+            _recipe("sgd"),
+            _LR,
+            {"momentum": 0.9, "nesterov": True},
+            defaults={"lr": 1e-3},
+        ),
+        Entry("rmsprop", "RMSprop", _recipe("rmsprop"), _LR, defaults={"lr": 1e-2}),
+        Entry("adam", "Adam", _recipe("adam"), _LR, defaults={"lr": 1e-3}),
+        Entry("adamw", "AdamW", _recipe("adamw"), _LR, {"weight_decay": 0.01}, defaults={"lr": 1e-3}),
+        Entry("nadam", "NAdam", _recipe("nadam"), _LR, defaults={"lr": 2e-3}),
+        Entry("radam", "RAdam", _recipe("radam"), _LR, defaults={"lr": 1e-3}),
+        Entry("adamax", "Adamax", _recipe("adamax"), _LR, defaults={"lr": 2e-3}),
+        Entry("adagrad", "Adagrad", _recipe("adagrad"), _LR, defaults={"lr": 1e-2}),
+        Entry("adadelta", "Adadelta", _recipe("adadelta"), {"lr": LogRange(1e-2, 100.0)}, defaults={"lr": 1.0}),
+        Entry("lion", "Lion", _recipe("lion"), {"lr": LogRange(1e-5, 0.1)}, defaults={"lr": 1e-4}),
+        Entry("ademamix", "AdEMAMix", _recipe("ademamix"), _LR, defaults={"lr": 1e-3}),
+        Entry(
+            "muon", "Muon, with AdamW for vectors", _recipe("muon"), _LR, {"weight_decay": 0.01}, defaults={"lr": 1e-3}
+        ),
+        Entry("shampoo", "Shampoo, grafted to RMSprop", _recipe("shampoo"), _LR, defaults={"lr": 1e-3}),
+        Entry("soap", "SOAP", _recipe("soap"), _LR, defaults={"lr": 3e-3}),
+        Entry("ldog", "L-DoG", _ldog, {}),
+        Entry("vortex", "VortexGrad + SGD", _vortex("sgd"), _LR, _VORTEX, baseline=False, defaults={"lr": 1e-3}),
         Entry(
             "vortex_adamw",
             "VortexGrad + AdamW",
@@ -93,6 +130,7 @@ ENTRIES = {
             _LR,
             _VORTEX | {"weight_decay": 0.01},
             baseline=False,
+            defaults={"lr": 1e-3},
         ),
     )
 }

@@ -29,6 +29,11 @@ def _out(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(parser: argparse.ArgumentParser) -> None:
     """What `compare` and `bench` have in common."""
+    parser.add_argument(
+        "--rules",
+        metavar="RULES",
+        help="tuned (default), default (published defaults) or self-tuning (docs/protocol.md)",
+    )
     parser.add_argument("--trials", type=int, metavar="K", help="settings tried for each optimizer and problem")
     parser.add_argument("--seeds", type=int, metavar="N", help="scoring seeds")
     parser.add_argument(

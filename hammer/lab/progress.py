@@ -53,7 +53,7 @@ class Progress:
         c, total = self.config, self.total
         self._print(
             f"{c.name}: {text.count(len(c.optimizers), 'optimizer')} on {text.count(len(c.workloads), 'workload')}, "
-            f"{text.count(c.trials, 'setting')} × {text.count(c.tuning_seeds, 'tuning seed')}, then {text.count(c.seeds, 'scoring seed')}"
+            f"{text.plan(c)}"
         )
         self._print(
             f"{total} trials, {reused} of them done already in {store}; {self.jobs} at a time, one BLAS thread each"

@@ -1,6 +1,7 @@
 """The rules of a comparison ("Hammer rules", docs/protocol.md): who gets which trials, which setting wins, what is a hit.
 
-1. Every optimizer gets the same ``trials`` points of one scrambled Halton list, mapped onto its own declared range.
+1. Under the rules "tuned" every optimizer gets the same ``trials`` points of one scrambled Halton list, mapped onto its own
+   declared range; under "default" and "self-tuning" it has one setting, its published defaults, on every workload.
 2. The setting that wins on the tuning seeds runs again on fresh scoring seeds, the same for every optimizer.
 3. The step limit and the number of trials are the same for every optimizer.
 4. A run that misses the target, diverges or raises an error counts as infinitely slow, and is never left out.
@@ -29,6 +30,12 @@ REACHED_BY, REACHED_WITHIN = 0.8, 0.5
 """A derived target is reached by this share of the best baseline's scoring seeds within this share of the step limit.
 
 Half of the steps leave room for slower optimizers to reach it too, instead of all counting as equally lost.
+"""
+
+SELF_TUNING_STEPS = 3
+"""How many times the step limit a run has that has to find its settings itself, in place of the runs that tuning would take.
+
+That of AlgoPerf's self-tuning ruleset in its first competition (v0.5; v0.6 gives 1.5 times).
 """
 
 HANDICAP = 0.1
@@ -90,10 +97,23 @@ def candidates(optimizer: str, count: int) -> list[dict[str, float]]:
     return [{name: space[name].at(u) for name, u in zip(space, point, strict=False)} for point in halton(count)]
 
 
+def settings(config: Config, optimizer: str) -> list[dict[str, float]]:
+    """What an optimizer is run with on every workload: the settings it is tuned over, or the one it has untuned."""
+    entry = optimizers.get(optimizer)
+    if config.rules == "tuned" and entry.space:
+        return candidates(optimizer, config.trials)
+    return [{name: entry.defaults[name] for name in entry.space}]
+
+
+def step_limit(config: Config, workload: str) -> int:
+    """How many steps every run of a workload has."""
+    steps = problems.get(workload).steps if config.steps is None else config.steps
+    return steps * (SELF_TUNING_STEPS if config.rules == "self-tuning" else 1)
+
+
 def specs(config: Config, workload: str, optimizer: str, hyper: dict[str, float], phase: str) -> list[TrialSpec]:
     """The trials of one setting in one phase: "tuning", "scoring" or "control"."""
-    problem = problems.get(workload)
-    steps = problem.steps if config.steps is None else config.steps
+    problem, steps = problems.get(workload), step_limit(config, workload)
     count = config.tuning_seeds if phase == "tuning" else config.seeds
     dtype = config.dtype or problem.dtype
     return [
@@ -104,7 +124,7 @@ def specs(config: Config, workload: str, optimizer: str, hyper: dict[str, float]
 
 def tuning_specs(config: Config, workload: str, optimizer: str) -> list[list[TrialSpec]]:
     """The tuning trials of a pair, setting by setting."""
-    return [specs(config, workload, optimizer, hyper, "tuning") for hyper in candidates(optimizer, config.trials)]
+    return [specs(config, workload, optimizer, hyper, "tuning") for hyper in settings(config, optimizer)]
 
 
 def controlled(config: Config) -> str | None:
@@ -146,8 +166,8 @@ def rating(trials: Sequence[Trial], target: float | None) -> tuple[float, float]
 
 
 def winner(tuned: Sequence[Sequence[Trial]], target: float | None) -> int:
-    """The index of the best setting on the tuning seeds; the earlier one of equals."""
-    return min(range(len(tuned)), key=lambda i: rating(tuned[i], target))
+    """The index of the best setting on the tuning seeds; the earlier one of equals. A lone setting needs no runs to win."""
+    return 0 if len(tuned) == 1 else min(range(len(tuned)), key=lambda i: rating(tuned[i], target))
 
 
 def derived_target(scoring: Mapping[str, Sequence[Trial]]) -> tuple[float, str] | None:

@@ -83,6 +83,84 @@ def test_holm_by_hand() -> None:
     assert stats.holm(np.array([0.2])).tolist() == [0.2]
 
 
+def test_holm_against_the_definition() -> None:
+    """Step down: the smallest is held against alpha/n, the next against alpha/(n-1), until one is not rejected."""
+    rng = np.random.default_rng(12)
+    for n in (1, 3, 8):
+        p = rng.uniform(size=n) ** 4
+        for alpha in (0.01, 0.05, 0.3):
+            rejected = np.zeros(n, bool)
+            for step, i in enumerate(np.argsort(p)):
+                if p[i] > alpha / (n - step):
+                    break
+                rejected[i] = True
+            assert ((stats.holm(p) <= alpha) == rejected).all()
+
+
+def test_the_bootstrap_draws_from_all_resamples_alike() -> None:
+    # Three seeds: 27 resamples, and the mean of each is known. The percentile interval is that of these 27.
+    values = np.array([0.0, 1.0, 5.0])
+    means = np.array([np.mean(drawn) for drawn in itertools.product(values, repeat=3)])
+    draws = stats.bootstrap(values[None, :, None], stats.overall_mean, 40_000, np.random.default_rng(10))[:, 0]
+    for mean, count in zip(*np.unique(means.round(9), return_counts=True), strict=True):
+        assert np.mean(np.isclose(draws, mean)) == pytest.approx(count / 27, abs=0.01)
+    low, high = stats.interval(draws, 0.9)
+    assert (low, high) == pytest.approx(
+        (1 / 3, 11 / 3)
+    )  # 1/27 of the means are 0, 4/27 at most 1/3; likewise 5 and 11/3
+
+
+def test_the_bootstrap_against_scipy() -> None:
+    rng = np.random.default_rng(11)
+    values = rng.gamma(2.0, size=20)
+    draws = stats.bootstrap(values[None, :, None], stats.overall_iqm, 20_000, rng)
+    found = [float(end[0]) for end in stats.interval(draws, 0.9)]
+    oracle = scipy.stats.bootstrap(
+        (values,), stats.iqm, confidence_level=0.9, n_resamples=20_000, method="percentile", rng=rng
+    )
+    assert found == pytest.approx([*oracle.confidence_interval], abs=0.04)
+    assert float(draws.std()) == pytest.approx(oracle.standard_error, rel=0.03)
+
+
+@pytest.mark.peers
+def test_the_expanded_interval_is_the_t_interval_of_statsmodels() -> None:
+    weights = pytest.importorskip("statsmodels.stats.weightstats")
+    rng = np.random.default_rng(13)
+    for n in (5, 10, 30):
+        values = rng.normal(size=n)
+        low, high = weights.DescrStatsW(values).tconfint_mean(alpha=0.05)
+        # The bootstrap's own spread is the deviation over n, divided by the root of n.
+        reach = scipy.stats.norm.ppf((1.0 + stats.expanded(0.95, n)) / 2.0) * values.std() / math.sqrt(n)
+        assert (values.mean() - reach, values.mean() + reach) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.peers
+def test_the_number_of_seeds_against_statsmodels() -> None:
+    power = pytest.importorskip("statsmodels.stats.power")
+    for effect in (0.3, 0.8):
+        oracle = power.normal_sample_size_one_tail(effect, stats.POWER, 0.05 / 2)
+        # 4 seeds with the standard error of a deviation of 1; nothing within delta, so only zero can be excluded
+        assert stats.needed(effect, 1.0 / math.sqrt(4), 4, 0.95, 0.90, 0.0) == math.ceil(oracle)
+
+
+@pytest.mark.peers
+def test_practical_equality_against_two_one_sided_tests_of_statsmodels() -> None:
+    weights = pytest.importorskip("statsmodels.stats.weightstats")
+    rng = np.random.default_rng(14)
+    words = []
+    for shift in np.linspace(-0.3, 0.3, 25):
+        d = rng.normal(shift, 0.4, size=40)
+        draws = stats.bootstrap(d[None, :, None], stats.overall_mean, 4000, rng)[:, 0]
+        levels = (stats.expanded(c, 40) for c in (0.95, 0.90))
+        verdict = stats.judge(float(d.mean()), draws, 40, *levels, delta=0.2)
+        p, *_ = weights.DescrStatsW(d).ttost_mean(-0.2, 0.2)
+        if abs(p - 0.05) > 0.02:  # the bootstrap is not the normal distribution: near the line both may be right
+            words.append(verdict.word)
+            assert (verdict.word == "equal") == (p < 0.05)
+    assert {"equal", "better", "worse"} <= set(words)
+
+
+@pytest.mark.peers
 def test_holm_against_statsmodels() -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     rng = np.random.default_rng(3)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from hammer.lab.seeds import ROLES, Streams, indices, phase_of
 from hammer.lab.store import key_of
 
 CONFIG = Config(
-    workloads=("quadratic", "rosenbrock"), optimizers=tuple(optimizers.ENTRIES), trials=5, tuning_seeds=2, seeds=4
+    workloads=("quadratic", "rosenbrock"),
+    optimizers=tuple(name for name, entry in optimizers.ENTRIES.items() if entry.space),
+    trials=5,
+    tuning_seeds=2,
+    seeds=4,
 )
 
 
@@ -184,10 +189,15 @@ def test_a_key_names_everything_that_decides_the_bits(monkeypatch: pytest.Monkey
 
 
 def test_problems_and_optimizers_describe_themselves() -> None:
+    targets = config.shipped("targets")
     for name in problems.names():
         problem = problems.get(name)
         assert problem.steps % problem.eval_every == 0
-        assert problem.target is None or problem.target.set_by.startswith("targets.yaml")
+        assert problem.target is not None
+        seeds, half = targets.seeds, problem.steps // 2
+        said = rf"targets.yaml: {math.ceil(0.8 * seeds)} of {seeds} scoring seeds of (\w+), the best baseline, reach it within {half} of {problem.steps} steps"
+        found = re.fullmatch(said, problem.target.set_by)
+        assert found is not None and found[1] in targets.optimizers and name in targets.workloads
     for name, entry in optimizers.ENTRIES.items():
         assert entry.name == name
         assert hasattr(entry.transform(protocol.candidates(name, 1)[0]), "update")

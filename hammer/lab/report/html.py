@@ -4,7 +4,7 @@ import math
 from html import escape
 from typing import Any
 
-from .. import optimizers, problems
+from .. import optimizers, problems, protocol
 from ..analysis import Cell, Summary
 from ..seeds import phase_of
 from . import charts, evidence, style, text
@@ -16,10 +16,7 @@ def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
     config = summary.config
     title = f"Hammer: {config.name}"
     optimizers_, workloads = len(config.optimizers), len(config.workloads)
-    what = (
-        f"{text.count(optimizers_, 'optimizer')} on {text.count(workloads, 'workload')} · {text.count(config.trials, 'setting')} × "
-        f"{text.count(config.tuning_seeds, 'tuning seed')}, then {text.count(config.seeds, 'scoring seed')} each · {summary.done:,} of {summary.total:,} trials"
-    )
+    what = f"{text.count(optimizers_, 'optimizer')} on {text.count(workloads, 'workload')} · {text.plan(config)} each · {summary.done:,} of {summary.total:,} trials"
     body = [
         f'<header><p class="kind">Optimizer comparison · Hammer {escape(environment["hammer"])}</p><h1>{escape(config.name)}</h1>',
         f'<p class="verdict">{escape(summary.verdict)}</p><p class="soft">{escape(what)}</p></header>',
@@ -167,18 +164,19 @@ def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: di
 
 
 def _tuning(summary: Summary) -> str:
-    figures, rows = [], []
+    figures, rows, tuned = [], [], summary.config.rules == "tuned"
     for workload in summary.config.workloads:
-        figures.append(
-            _figure(workload, charts.tuning(summary, workload), "Tuning", "median final loss on the tuning seeds")
-        )
+        if tuned:
+            figures.append(
+                _figure(workload, charts.tuning(summary, workload), "Tuning", "median final loss on the tuning seeds")
+            )
         cells = "".join(
             f"<td>{escape(text.hyper(summary.cells[workload, name].hyper))}</td>" for name in summary.config.optimizers
         )
         rows.append(f'<tr><td class="left">{escape(problems.get(workload).title)}</td>{cells}</tr>')
     head = [("Workload", True), *((optimizers.get(name).title, False) for name in summary.config.optimizers)]
     ranges = "".join(
-        f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape('; '.join(f'{k}: {v}' for k, v in optimizers.get(name).space.items()))}"
+        f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape(optimizers.get(name).searched)}"
         f"{escape(_fixed(name))}</dd>"
         for name in summary.config.optimizers
     )
@@ -188,6 +186,8 @@ def _tuning(summary: Summary) -> str:
         f"Every optimizer had the same {summary.config.trials} points of one list, laid onto its own range. The large dot is the setting that "
         f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}."
     )
+    if not tuned:
+        return f'<section><h2>Settings</h2><p class="soft">{escape(text.plan(summary.config))}.</p>{table(head, rows)}<dl>{ranges}</dl></section>'
     return (
         f'<section><h2>Tuning</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div>'
         f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{table(head, rows)}<dl>{ranges}</dl>{evidence.budget(summary)}</section>"
@@ -233,7 +233,7 @@ def _rules(summary: Summary) -> str:
     rows = []
     for workload in summary.config.workloads:
         p = problems.get(workload)
-        steps = summary.config.steps or p.steps
+        steps = protocol.step_limit(summary.config, workload)
         cells = (
             p.about,
             p.data,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..analysis import Estimate
+from ..config import Config
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -75,3 +76,12 @@ def settings(values: Mapping[str, Any]) -> str:
 def count(n: int, what: str) -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def plan(config: Config) -> str:
+    """What each optimizer gets on each workload: ``8 settings × 2 tuning seeds, then 10 scoring seeds``."""
+    scoring = count(config.seeds, "scoring seed")
+    if config.rules == "tuned":
+        return f"{count(config.trials, 'setting')} × {count(config.tuning_seeds, 'tuning seed')}, then {scoring}"
+    longer = ", three times the step limit" if config.rules == "self-tuning" else ""
+    return f"rules {config.rules}: published defaults, nothing tuned{longer}; {scoring}"
