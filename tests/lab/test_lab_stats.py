@@ -134,3 +134,8 @@ def test_the_verdict_says_no_more_than_the_intervals() -> None:
     for kind, good, bad in (("A/A", same, differs), ("handicap", differs, same)):
         assert "A control did not behave: SGD" in verdict(10, clear, control=Control(kind, "sgd", bad))
         assert "control" not in verdict(10, clear, control=Control(kind, "sgd", good))
+
+
+def test_no_number_of_seeds_reaches_certainty() -> None:
+    assert stats.verdicts.needed(-0.02, 0.35, 2, 1.0, 1.0, 0.05) is None
+    assert stats.verdicts.needed(-0.02, 0.35, 2, 1.0, 0.9, 0.05) is not None

@@ -59,7 +59,8 @@ def needed(
     the two numbers is given.
 
     Returns:
-        A number above ``seeds``; None where there is no error to go by or the difference is at delta and zero at once.
+        A number above ``seeds``; None where there is no error to go by, the difference is at delta and zero at once, or a
+        confidence is 1.
     """
     from scipy.stats import norm
 
@@ -72,6 +73,7 @@ def needed(
     if size < delta:
         both = norm.ppf((1.0 + POWER) / 2.0) if size < 0.5 * error else norm.ppf(POWER)
         found.append((norm.ppf((1.0 + equal_confidence) / 2.0) + both) * error / (delta - size))
+    found = [each for each in found if math.isfinite(each)]  # an expanded confidence can round to 1
     if not found:
         return None
     return max(seeds + 1, math.ceil(seeds * float(min(found)) ** 2))
