@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optree
 
+from autograd import backend
 from autograd.tensor import DiffTensor
 
 from .ir import CONSTANT, INPUT, NUMBERS, GraphError, Node, described
@@ -48,6 +50,7 @@ class UniversalGraph:
         self.inputs = tuple(inputs)
         self.name = name
         self.arguments = tuple(range(len(self.inputs))) if arguments is None else arguments
+        self._plans: dict[type, Any] = {}
         found, self._results = _flatten(outputs)
         for output in found:
             if not isinstance(output, Node) or output.several:
@@ -72,6 +75,30 @@ class UniversalGraph:
                     f"{name}: its outputs need the input {node.name!r} {described(node)}, which is not among its inputs; "
                     f"it has {', '.join(map(repr, names)) or 'none'}"
                 )
+
+    @classmethod
+    def trace(cls, function: Callable, *specs: Any, name: str | None = None) -> "UniversalGraph":
+        """The graph of a function, which is run once on symbolic tensors; nothing is computed.
+
+        Args:
+            function: of arrays, or trees of them, made of operations of ``autograd``; or a Module. It must not look at values.
+            specs: for each argument a ``Spec``, or an example array or tensor, or a tree of them. Anything else (numbers,
+                strings, functions, Modules) is passed as it is. A name among the sizes of a Spec, as "B", stands for a size
+                that is known only when the graph runs: the result is then a ``SizedGraph``.
+            name: for printing; None: the function's.
+
+        The parameters and buffers of Modules that the function holds (by being one or a method of one, in its closure,
+        globals, defaults or arguments) become the graph's parameters: their values are read when the graph runs.
+
+        Raises:
+            GraphError: inputs of an operation do not fit; the message has the operation, the shapes, the line of the source and
+                the nodes that led there. Or a tracked tensor is used that is neither an argument nor a parameter.
+            NoValueError: the function asks for a value, as an ``if`` on data does.
+        """
+        from .sizes import trace_sized
+        from .trace import trace_once
+
+        return trace_sized(function, specs, name) or trace_once(function, specs, name)
 
     # ---- what it is ----
 
@@ -142,6 +169,94 @@ class UniversalGraph:
         for node in self.nodes:
             made[node] = change(node, tuple([made[n] for n in node.inputs]))
         return self.with_outputs(self.rebuild(made[n] for n in self.outputs))
+
+    # ---- what is done with it ----
+
+    def __call__(self, *args: Any, **parameters: Any) -> Any:
+        """The outputs for some arguments (arrays or tensors), as arrays; bit for bit what eager code computes.
+
+        Args:
+            args: as the traced function's. On symbolic tensors nothing runs: the graph becomes a part of what is traced.
+            parameters: values to use in place of parameters' own, by name.
+
+        Raises:
+            GraphError: an argument does not fit.
+        """
+        from .execute import class_of, given_values
+
+        if any(isinstance(x, DiffTensor) and x.raw is None for x in _flatten(args)[0]):
+            return self._inlined(args, parameters)
+        values = given_values(self, args, parameters)
+        return self.rebuild(self.plan(class_of(values))(values))
+
+    def plan(self, array_class: type = np.ndarray) -> Any:
+        """The program that runs the graph on arrays of a class (``execute.Plan``); made once."""
+        from .execute import Plan
+
+        if array_class not in self._plans:
+            self._plans[array_class] = Plan(self, array_class)
+        return self._plans[array_class]
+
+    def _inlined(self, args: tuple, parameters: dict[str, Any]) -> Any:
+        from .trace import inline
+
+        places, tree = _flatten(self.arguments)
+        leaves = tree.flatten_up_to(args)
+        values = {self.inputs[p]: leaf for p, leaf in zip(places, leaves, strict=True)}
+        for node, value in values.items():
+            if tuple(value.shape) != node.shape or value.dtype != node.dtype:
+                raise GraphError(
+                    f"{self.name}: the input {node.name!r} is {described(node)}, the value given {value.dtype}{tuple(value.shape)}"
+                )
+        own = {**self.parameters, **parameters}
+        return inline(self, values | {node: own[key] for key, node in self.parameter_nodes.items()})
+
+    def grad(self, loss: Any = None, wrt: Any = None, value: bool = False) -> "UniversalGraph":
+        """The graph of a gradient: a new graph of the same inputs, which can be differentiated again.
+
+        Args:
+            loss: which output: None (the only one), a key or place among the outputs, or a function of the tree of outputs that
+                returns one of its nodes. It must be one real number.
+            wrt: the name of an input or parameter, or several; None: every parameter that has gradients, or, of a graph
+                without parameters, every such input.
+            value: whether the outputs come too: the result is then the pair of them and the gradients.
+
+        Returns:
+            A graph whose output is the gradient (a dict of them by name, if ``wrt`` is not one name).
+
+        Raises:
+            GraphError: no such output or input, or one that has no gradient.
+        """
+        from .trace import gradient
+
+        node = self._output(loss)
+        names = [wrt] if isinstance(wrt, str) else list(self._differentiable() if wrt is None else wrt)
+        nodes = [self.named(n) for n in names]
+        found = gradient(self, node, nodes)
+        result = found[0] if isinstance(wrt, str) else dict(zip(names, found, strict=True))
+        return self.with_outputs((self.tree, result) if value else result, f"grad of {self.name}")
+
+    def _differentiable(self) -> list[str]:
+        nodes = list(self.parameter_nodes.values()) or list(self.inputs)
+        found = [n.name for n in nodes if backend.is_inexact(n.dtype) and self._is_trained(n.name)]
+        if not found:
+            raise GraphError(f"{self.name}: no input has a dtype with gradients; name one with wrt=")
+        return found
+
+    def _is_trained(self, name: str) -> bool:
+        held = self.parameters.get(name)
+        return not isinstance(held, DiffTensor) or held.requires_grad
+
+    def _output(self, which: Any) -> Node:
+        found = which(self.tree) if callable(which) else self.tree if which is None else None
+        if which is not None and not callable(which):
+            try:
+                found = self.tree[which]
+            except (KeyError, IndexError, TypeError):
+                raise GraphError(f"{self.name}: there is no output {which!r}; the outputs are {self.tree}") from None
+        if not isinstance(found, Node):
+            raise GraphError(f"{self.name}: the loss must be one output; name it with loss=, of {self.tree}")
+        return found
 
     def __str__(self) -> str:
         from .show import text

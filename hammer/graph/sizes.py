@@ -1,0 +1,1 @@
+def trace_sized(*a): return None
