@@ -196,7 +196,7 @@ class Plan:
         names = [self.var[n] for n in node.inputs]
         parameters = [f"{k}={self._name('p', v)}" for k, v in node.attributes.items()]
         if donor is not None:
-            checked = [n for n in (*node.inputs, donor) if n not in self._in_order]
+            checked = [n for n in dict.fromkeys((*node.inputs, donor)) if n not in self._in_order]
             condition = " and ".join(f"{self.var[n]}.flags.c_contiguous" for n in checked)
             out = f"({self.var[donor]} if {condition} else None)" if checked else self.var[donor]
             return f"{var} = {self._name('f', ufunc_of(node))}({', '.join(names)}, out={out})"

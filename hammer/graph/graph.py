@@ -236,6 +236,17 @@ class UniversalGraph:
         result = found[0] if isinstance(wrt, str) else dict(zip(names, found, strict=True))
         return self.with_outputs((self.tree, result) if value else result, f"grad of {self.name}")
 
+    def optimize(self, exact: bool = True, watch: Callable[[str, Any], None] | None = None) -> "UniversalGraph":
+        """The same computation with less: all passes of ``passes``, until nothing changes.
+
+        Args:
+            exact: whether results must keep every bit (for arguments in C order). If not, they may differ by rounding.
+            watch: called as ``watch(pass_name, graph)`` after each pass that has changed something.
+        """
+        from .passes import optimize
+
+        return optimize(self, exact, watch)
+
     def _differentiable(self) -> list[str]:
         nodes = list(self.parameter_nodes.values()) or list(self.inputs)
         found = [n.name for n in nodes if backend.is_inexact(n.dtype) and self._is_trained(n.name)]

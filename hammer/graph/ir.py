@@ -172,6 +172,8 @@ def apply(row: Row, inputs: Iterable[Node], attributes: Mapping[str, Any], sourc
         GraphError: the inputs do not fit. It names the operation, the shapes and the source, and the nodes that led there.
     """
     inputs = tuple(inputs)
+    if inputs and all(type(n.value) in NUMBERS for n in inputs):  # their result is an array, and so are they
+        inputs = tuple(constant(np.asarray(n.value)[()], n.source) for n in inputs)
     attributes = frozen_attributes(attributes, row.name)
     operands = [n.operand for n in inputs]
     try:
