@@ -247,6 +247,52 @@ class UniversalGraph:
 
         return optimize(self, exact, watch)
 
+    def cost(self) -> Any:
+        """FLOPs, bytes and arithmetic intensity, of each operation and in total, by the table (``cost.Cost``; print it)."""
+        from .cost import cost
+
+        return cost(self)
+
+    def profile(self, *args: Any, repeats: int = 5, **parameters: Any) -> Any:
+        """As ``cost``, with the time that each operation takes on these arguments, in seconds (the median of ``repeats``)."""
+        from .cost import profile
+
+        return profile(self, args, parameters, repeats)
+
+    def to_dot(self) -> str:
+        """The graph in the DOT language of Graphviz."""
+        from .show import to_dot
+
+        return to_dot(self)
+
+    def to_mermaid(self) -> str:
+        """The graph as a flowchart of Mermaid."""
+        from .show import to_mermaid
+
+        return to_mermaid(self)
+
+    def save(self, path: Path | str) -> None:
+        """Keep it as one file, with the present values of its parameters: JSON and arrays, versioned, checksummed, no code.
+
+        Raises:
+            CheckpointError: the name does not end with ``.safetensors``, or the disk refuses.
+        """
+        from .files import save, to_state
+
+        save(path, to_state(self), self.parameters)
+
+    @staticmethod
+    def load(path: Path | str) -> Any:
+        """The graph (or ``SizedGraph``) of a file that ``save`` has written. Parameters are arrays.
+
+        Raises:
+            CheckpointError: the file is damaged or cannot be read. GraphError: it holds something else, or another version.
+        """
+        from .files import load
+        from .sizes import of_file
+
+        return load(path, of_file)
+
     def _differentiable(self) -> list[str]:
         nodes = list(self.parameter_nodes.values()) or list(self.inputs)
         found = [n.name for n in nodes if backend.is_inexact(n.dtype) and self._is_trained(n.name)]

@@ -29,9 +29,6 @@ COMMUTATIVE = frozenset((
 ))  # fmt: skip
 """Operations with one result, to the bit, for both orders of real inputs. Not maximum: of 0.0 and -0.0 it takes the second."""
 
-BYTES = 1024
-"""Constants up to this size may be larger than what they are computed from."""
-
 
 def rebuilt(node: Node, inputs: tuple[Node, ...]) -> Node:
     """A node with other inputs of the same shapes and dtypes."""
@@ -73,7 +70,7 @@ def fold(graph: UniversalGraph) -> UniversalGraph:
         if node.several:
             values[node] = value
             return node
-        if node.nbytes > max(BYTES, sum(n.nbytes for n in inputs)) or value.dtype != node.dtype:
+        if (node.size > 1 and node.nbytes > sum(n.nbytes for n in inputs)) or value.dtype != node.dtype:
             return node
         folded = constant(backend.scalar(value), node.source)
         values[folded] = folded.value

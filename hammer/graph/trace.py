@@ -295,7 +295,9 @@ def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> list[Nod
     top = made[loss]
     found: dict = {}
     if isinstance(top, DiffTensor) and top.node is not None:
-        found = BackwardPass([top], [made[n] for n in wrt if n in made]).run()
+        seed = DiffTensor.symbol((), top.dtype)  # a symbol, so that nothing is computed from it here
+        starts[seed.node] = constant(np.ones((), top.dtype)[()])  # type: ignore[index]
+        found = BackwardPass([top], [made[n] for n in wrt if n in made]).run([seed])
     lowering = Lowering(starts)
     nodes = []
     for n in wrt:
