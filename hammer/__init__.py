@@ -12,11 +12,13 @@ if getattr(autograd, "__distribution__", None) != "hammer-grad":
     )
 
 __version__ = autograd.__version__
-_LAZY = {"VortexGrad": ".vortex", "vortex": ".vortex"}
+_LAZY = {
+    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "vortex": ".vortex",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         module = importlib.import_module(_LAZY[name], __name__)
-        return module if name == "vortex" else getattr(module, name)
+        return module if _LAZY[name] == f".{name}" else getattr(module, name)
     raise AttributeError(f"module 'hammer' has no attribute {name!r}")

@@ -219,7 +219,7 @@ class SizedGraph:
         found: dict[str, int] = {}
         for place, leaf in zip(places, leaves, strict=True):
             entry = self.template["nodes"][self.template["inputs"][place]]
-            name, shape = entry["attributes"]["name"], np.shape(getattr(leaf, "raw", leaf))
+            name, shape = entry["attributes"]["name"], tuple(leaf.shape) if hasattr(leaf, "shape") else np.shape(leaf)
             if len(shape) != len(entry["shape"]):
                 raise GraphError(f"{self.name}: the input {name!r} has shape {tuple(entry['shape'])}, the value given {shape}")
             for n, size in zip(shape, entry["shape"], strict=True):
@@ -291,7 +291,9 @@ def of_file(state: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
     return from_state(state, parameters)
 
 
-def trace_sized(function: Callable, specs: Sequence[Any], name: str | None) -> SizedGraph | None:
+def trace_sized(
+    function: Callable, specs: Sequence[Any], name: str | None, held: Sequence[tuple[str, Any]] | None = None
+) -> SizedGraph | None:
     """The family of a function's graphs, if names are among the sizes of the specs."""
     from .trace import Spec, trace_once
 
@@ -306,5 +308,5 @@ def trace_sized(function: Callable, specs: Sequence[Any], name: str | None) -> S
         return Spec(tuple(sizes[n] if isinstance(n, str) else n for n in spec.shape), spec.dtype, spec.name)
 
     return SizedGraph.fit(
-        lambda sizes: trace_once(function, optree.tree_unflatten(tree, [known(s, sizes) for s in leaves]), name), symbols
+        lambda sizes: trace_once(function, optree.tree_unflatten(tree, [known(s, sizes) for s in leaves]), name, held), symbols
     )

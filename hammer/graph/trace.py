@@ -46,8 +46,14 @@ class Spec:
     name: str | None = None
 
 
-def trace_once(function: Callable, specs: Sequence[Any], name: str | None = None) -> UniversalGraph:
-    """The graph of a function of arguments of known sizes (see ``UniversalGraph.trace``)."""
+def trace_once(
+    function: Callable, specs: Sequence[Any], name: str | None = None, held: Sequence[tuple[str, DiffTensor]] | None = None
+) -> UniversalGraph:
+    """The graph of a function of arguments of known sizes (see ``UniversalGraph.trace``).
+
+    Args:
+        held: the tensors that are the function's parameters, by name; None: those that it is found to hold.
+    """
     paths, leaves, tree = optree.tree_flatten_with_path(tuple(specs))  # type: ignore[arg-type,var-annotated]
     first = _argument_names(function, len(specs))
     given, inputs, places = list(leaves), [], []
@@ -63,8 +69,9 @@ def trace_once(function: Callable, specs: Sequence[Any], name: str | None = None
             inputs.append(node)
     parameters: dict[str, tuple[Node, Any]] = {}
     taken = {n.name for n in inputs}
-    with symbolic(_captured(function, leaves)) as captured:
-        for label, tensor in captured:
+    unique = {id(t): (label, t) for label, t in reversed(captured(function, leaves) if held is None else held)}
+    with symbolic([*reversed(unique.values())]) as tensors:
+        for label, tensor in tensors:
             label = _free(label, taken)
             node = input_node(label, tensor.shape, tensor.dtype)
             starts[tensor.node], parameters[label] = node, (node, tensor)  # type: ignore[index]
@@ -72,7 +79,7 @@ def trace_once(function: Callable, specs: Sequence[Any], name: str | None = None
         try:
             outputs = function(*optree.tree_unflatten(tree, given))
         except Exception as error:
-            raise _explained(error, lowering) from error
+            raise explained(error, lowering, None) from error
         outputs = optree.tree_map(lowering.node, outputs)
     label = name or getattr(function, "__name__", type(function).__name__)
     arguments = optree.tree_unflatten(tree, places)
@@ -104,22 +111,24 @@ def _free(name: str, taken: set[str]) -> str:
     return found
 
 
-def _explained(error: Exception, lowering: "Lowering") -> Exception:
-    """The error of a traced function, with the chain of nodes that led there if an operation's inputs did not fit."""
+def explained(error: Exception, lowering: "Lowering", line: str | None) -> Exception:
+    """The error of a traced function, with the chain of nodes that led there if an operation's inputs did not fit.
+
+    ``line`` is the line of the source to blame; None: the innermost of the user's that the error came through.
+    """
     symbols = getattr(error, "symbols", None)
     if symbols is None:
         return error
-    from autograd.context import caller
-
     try:
         nodes = lowering.lowered(symbols)
     except GraphError:
         return error
-    where = _line_of(error) or caller()
-    return GraphError("\n".join([str(error), f"  at {where}", *(f"  {line}" for line in chain_of(nodes))]))
+    where = line or line_of(error)
+    at = [f"  at {where}"] if where else []
+    return GraphError("\n".join([str(error), *at, *(f"  {line}" for line in chain_of(nodes))]))
 
 
-def _line_of(error: BaseException) -> str | None:
+def line_of(error: BaseException) -> str | None:
     """The innermost line outside of the libraries that an error came through, as ``file:line in function``."""
     from autograd.context import _OURS
 
@@ -135,7 +144,15 @@ def _line_of(error: BaseException) -> str | None:
 # ---- parameters that a function holds ----
 
 
-def _captured(function: Callable, leaves: Iterable[Any]) -> list[tuple[str, DiffTensor]]:
+def tensors_of(holder: Any) -> list[tuple[str, DiffTensor]]:
+    """The tensors of a Module, or those that are parameters of a graph, by name."""
+    if isinstance(holder, Module):
+        return [*holder.named_parameters(), *holder.named_buffers()]
+    held = getattr(holder, "parameters", None)  # of a graph: a dict of tensors and arrays
+    return [(k, t) for k, t in held.items() if isinstance(t, DiffTensor)] if isinstance(held, dict) else []
+
+
+def captured(function: Callable, leaves: Iterable[Any]) -> list[tuple[str, DiffTensor]]:
     """The tensors of the modules, and the tracked ones, that a function reaches by itself: of the module that it is or is a
     method of, in its closure, its globals, its defaults, or among its arguments."""
     found: dict[str, Any] = {}
@@ -154,14 +171,14 @@ def _captured(function: Callable, leaves: Iterable[Any]) -> list[tuple[str, Diff
             held = {**closure.globals, **closure.nonlocals, **(f.__kwdefaults__ or {})}
             found |= held | {f"default{i}": v for i, v in enumerate(f.__defaults__ or ())}
             stack += [v for v in held.values() if inspect.isfunction(v) and v.__module__ == f.__module__ and v is not f]
-        elif isinstance(f, Module):
+        else:
             found[""] = f
-    found |= {f"argument{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Module)}
-    modules = {name: v for name, v in found.items() if isinstance(v, Module)}
+    found |= {f"argument{i}": leaf for i, leaf in enumerate(leaves)}
+    holders = {name: own for name, v in found.items() if (own := tensors_of(v))}
     tensors: dict[int, tuple[str, DiffTensor]] = {}
-    for name, module in modules.items():
-        prefix = f"{name}." if len(modules) > 1 and name else ""
-        for label, t in (*module.named_parameters(), *module.named_buffers()):
+    for name, own in holders.items():
+        prefix = f"{name}." if len(holders) > 1 and name else ""
+        for label, t in own:
             tensors.setdefault(id(t), (prefix + label, t))
     for name, v in found.items():
         if isinstance(v, DiffTensor) and isinstance(v.node, Leaf):
@@ -291,7 +308,7 @@ def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> list[Nod
             )
     made: dict[Node, Any] = {n: DiffTensor.symbol(n.shape, n.dtype) for n in graph.nodes if n.row is INPUT}
     replay(graph.nodes, made)
-    starts = _places(made)
+    starts = places_of(made)
     top = made[loss]
     found: dict = {}
     if isinstance(top, DiffTensor) and top.node is not None:
@@ -306,7 +323,7 @@ def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> list[Nod
     return nodes
 
 
-def _places(made: Mapping[Node, Any]) -> dict[TapeNode, Node]:
+def places_of(made: Mapping[Node, Any]) -> dict[TapeNode, Node]:
     """Which node of the graph each node of the tape is, after a replay."""
     starts: dict[TapeNode, Node] = {}
     for node, value in made.items():
