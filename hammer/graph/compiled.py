@@ -27,7 +27,7 @@ from .execute import Plan, class_of
 from .graph import UniversalGraph
 from .ir import CONSTANT, INPUT, GraphError, Node, input_node
 from .passes import rebuilt
-from .trace import Lowering, Spec, captured, line_of, places_of, replay, trace_once, zeros
+from .trace import Lowering, Spec, captured, holders_of, line_of, places_of, replay, tensors_among, trace_once, zeros
 
 
 class CompileWarning(UserWarning):
@@ -73,6 +73,7 @@ class Compiled:
         self.traces = 0
         self.reason: str | None = None
         self._entries: OrderedDict[Any, _Entry] = OrderedDict()
+        self._held = _Held(function)
         functools.update_wrapper(self, function if hasattr(function, "__name__") else type(function), updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,8 +83,11 @@ class Compiled:
         context = current()
         if any(isinstance(x, DiffTensor) and x.raw is None for x in leaves) or (context is not None and context.levels):
             return self.function(*args, **kwargs)  # inside another trace, or vmap: it becomes a part of that
-        held = captured(self.function, leaves)
-        key = (tree, tuple(map(_guard, leaves)), tuple(_guard(t) for _, t in held), self._modes(leaves), context and context.low)
+        held = self._held.tensors() if not any(isinstance(x, Module) for x in leaves) else captured(self.function, leaves)
+        modes = tuple([m.training for m in self._held.modules]) + tuple(
+            m.training for x in leaves if isinstance(x, Module) for m in x.modules()
+        )
+        key = (tree, tuple([_guard(x) for x in leaves]), tuple([_guard(t) for _, t in held]), modes, context and context.low)
         entry = self._entries.get(key)
         if entry is None:
             try:
@@ -95,9 +99,6 @@ class Compiled:
         else:
             self._entries.move_to_end(key)
         return entry.run(leaves, [t for _, t in held])
-
-    def _modes(self, leaves: Sequence[Any]) -> tuple:
-        return tuple(m.training for holder in (self.function, *leaves) if isinstance(holder, Module) for m in holder.modules())
 
     def _traced(self, leaves: list, tree: Any, held: list) -> "_Entry":
         self.traces += 1
@@ -127,14 +128,51 @@ class Compiled:
         return f"<compiled {getattr(self, '__name__', 'function')}: {state}>"
 
 
+class _Held:
+    """The tensors of a function's Modules, looked up anew only when a module, a member or what the function refers to is another."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self.modules: list[Module] = []
+        self._places: list[tuple[Any, Any, Any]] = []
+        self._members: list[tuple[dict, str, Any]] = []
+        self._counts: list[tuple[dict, int]] = []
+        self._found: list[tuple[str, DiffTensor]] | None = None
+
+    def tensors(self) -> list[tuple[str, DiffTensor]]:
+        if self._found is None or not self._fresh():
+            self._look()
+        return self._found or []
+
+    def _fresh(self) -> bool:
+        for container, key, value in self._places:
+            if (container.cell_contents if key is None else container.get(key)) is not value:
+                return False
+        for members, name, value in self._members:
+            if members.get(name) is not value:
+                return False
+        return all([len(members) == n for members, n in self._counts])
+
+    def _look(self) -> None:
+        holders, self._places = holders_of(self.function)
+        found = {id(m): m for v in holders.values() if isinstance(v, Module) for m in v.modules()}
+        self.modules = list(found.values())
+        self._members = [(m.__dict__, name, m.__dict__[name]) for m in self.modules for name in m._members]
+        self._counts = [(m._members, len(m._members)) for m in self.modules]
+        self._found = tensors_among(holders)
+
+
 def _is_array(x: Any) -> bool:
     return isinstance(x, DiffTensor) or backend.is_array(x)
 
 
 def _guard(x: Any) -> Any:
     """What of an argument the trace depends on."""
-    if isinstance(x, DiffTensor):
-        return DiffTensor, tuple(x.shape), x.dtype, type(x.raw)
+    if type(x) is DiffTensor:
+        raw = x.raw
+        return DiffTensor, raw.shape, raw.dtype, type(raw)
+    if type(x) is np.ndarray:
+        return np.ndarray, x.shape, x.dtype
     if backend.is_array(x):
         return np.ndarray, tuple(x.shape), x.dtype, type(x)
     try:
