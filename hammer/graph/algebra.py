@@ -173,11 +173,12 @@ def _rewritten(graph: UniversalGraph, rules: tuple[Rule, ...], ordered: set[Node
         node = rebuilt(node, inputs)
         if was_ordered and ordered is not None:
             ordered.add(node)
-        for rule in rules:
-            found = rule(node)
-            if found is not None and (ordered is None or _safe(node, found, ordered)):
-                return found
-        return node
+        while True:  # each rule takes away an operation, or brings one nearer to its inputs
+            candidates = (rule(node) for rule in rules)
+            found = next((f for f in candidates if f is not None and (ordered is None or _safe(node, f, ordered))), None)
+            if found is None:
+                return node
+            node = found
 
     return graph.map(change)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from autograd import OPS, nn, ops
 from autograd.backend import is_array
@@ -13,7 +13,7 @@ from hammer.graph import UniversalGraph
 
 from graph_checks import check_graph, near, same
 
-QUIET = {"database": None, "deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+QUIET = {"database": None, "deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "phases": [Phase.generate]}
 
 
 @pytest.mark.parametrize("name", list(OPS))
