@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import optree
 
 from autograd import backend
+from autograd.shapes import numpy_dtype
 
-from .graph import UniversalGraph, is_number
+from .graph import UniversalGraph, is_number, value_of
 from .ir import CONSTANT, INPUT, PICK, GraphError, Node, described
 
 UFUNCS: dict[Any, np.ufunc] = {
@@ -216,20 +218,19 @@ def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, An
     Raises:
         GraphError: an argument is missing or one too many, or of another structure, shape or dtype than the graph's input.
     """
-    import optree
-
-    from .graph import value_of
-
     places, tree = optree.tree_flatten(graph.arguments)
     found: list[Any] = [None] * len(graph.inputs)
     try:
         leaves = tree.flatten_up_to(tuple(args))
     except ValueError as error:
         raise GraphError(
-            f"{graph.name}: the arguments are not of the graph's structure, {tree.unflatten([n.name for n in graph.inputs])}: {error}"
+            f"{graph.name}: the arguments are not of the graph's structure, {_argument_names(graph)}: {error}"
         ) from None
     for place, leaf in zip(places, leaves, strict=True):
-        found[place] = getattr(leaf, "raw", leaf)
+        if isinstance(place, str):
+            check_fixed(graph.name, place, leaf)
+        else:
+            found[place] = getattr(leaf, "raw", leaf)
     own = {**graph.parameters, **named}
     unknown = set(named) - set(graph.parameters)
     if unknown:
@@ -239,11 +240,23 @@ def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, An
     nodes = (*graph.inputs, *graph.parameter_nodes.values())
     for i, (value, node) in enumerate(zip(found, nodes, strict=True)):
         found[i] = value = backend.asarray(value) if not backend.is_array(value) or np.ndim(value) == 0 else value
-        if tuple(value.shape) != node.shape or value.dtype != node.dtype:
+        if tuple(value.shape) != node.shape or numpy_dtype(value.dtype) != node.dtype:
             raise GraphError(
                 f"{graph.name}: the input {node.name!r} is {described(node)}, the value given {value.dtype}{tuple(value.shape)}"
             )
     return found
+
+
+def _argument_names(graph: UniversalGraph) -> Any:
+    return optree.tree_map(lambda p: p if isinstance(p, str) else graph.inputs[p].name, graph.arguments)
+
+
+def check_fixed(name: str, place: str, value: Any) -> None:
+    """Refuse an argument that is no array and not the one that the graph was traced with."""
+    from .trace import fixed
+
+    if fixed(value) != place:
+        raise GraphError(f"{name}: this graph was traced with the argument {place}, so it cannot be run with {fixed(value)}")
 
 
 def class_of(values: Iterable[Any]) -> type:

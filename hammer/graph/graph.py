@@ -30,7 +30,8 @@ class UniversalGraph:
     Args:
         inputs: the input nodes in the order of the arguments' leaves.
         outputs: what it computes, a tree (nested dicts, lists, tuples) of nodes.
-        arguments: the tree of the positional arguments, with a number at each leaf; None: one argument for each input.
+        arguments: the tree of the positional arguments, with the input's place at each leaf (or a text, for
+            an argument that is no array; see ``trace.fixed``); None: one argument for each input.
         parameters: further inputs that need not be given, by name: their values, arrays or (followed as they change) DiffTensors.
         name: for printing.
 
@@ -202,7 +203,7 @@ class UniversalGraph:
 
         places, tree = _flatten(self.arguments)
         leaves = tree.flatten_up_to(args)
-        values = {self.inputs[p]: leaf for p, leaf in zip(places, leaves, strict=True)}
+        values = {self.inputs[p]: leaf for p, leaf in zip(places, leaves, strict=True) if not isinstance(p, str)}
         for node, value in values.items():
             if tuple(value.shape) != node.shape or value.dtype != node.dtype:
                 raise GraphError(

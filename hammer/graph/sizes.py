@@ -218,6 +218,8 @@ class SizedGraph:
             raise GraphError(f"{self.name}: the arguments are not of the graph's structure: {error}") from None
         found: dict[str, int] = {}
         for place, leaf in zip(places, leaves, strict=True):
+            if isinstance(place, str):
+                continue
             entry = self.template["nodes"][self.template["inputs"][place]]
             name, shape = entry["attributes"]["name"], tuple(leaf.shape) if hasattr(leaf, "shape") else np.shape(leaf)
             if len(shape) != len(entry["shape"]):

@@ -21,7 +21,7 @@ from autograd.errors import NoValueError
 from autograd.nn.module import Module
 from autograd.shapes import numpy_dtype
 from autograd.table import OPS
-from autograd.tape import PICK, BackwardPass, Leaf, ancestors
+from autograd.tape import PICK, BackwardPass, Leaf
 from autograd.tape import Node as TapeNode
 from autograd.tensor import DiffTensor
 
@@ -56,10 +56,11 @@ def trace_once(
     """
     paths, leaves, tree = optree.tree_flatten_with_path(tuple(specs))  # type: ignore[arg-type,var-annotated]
     first = _argument_names(function, len(specs))
-    given, inputs, places = list(leaves), [], []
+    given, inputs = list(leaves), []
+    places: list[int | str] = []
     starts: dict[TapeNode, Node] = {}
     for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True)):
-        places.append(None)
+        places.append(fixed(leaf))
         if isinstance(leaf, Spec) or isinstance(leaf, DiffTensor) or backend.is_array(leaf):
             label = getattr(leaf, "name", None) or ".".join([first[path[0]], *map(str, path[1:])])
             symbol = DiffTensor.symbol(tuple(leaf.shape), numpy_dtype(leaf.dtype))
@@ -84,6 +85,11 @@ def trace_once(
     label = name or getattr(function, "__name__", type(function).__name__)
     arguments = optree.tree_unflatten(tree, places)
     return UniversalGraph(inputs, outputs, arguments=arguments, parameters=parameters, name=label)
+
+
+def fixed(value: Any) -> str:
+    """What stands in the tree of arguments for one that is no array: the graph is that of this value alone."""
+    return repr(value) if isinstance(value, (bool, int, float, complex, str)) else type(value).__qualname__
 
 
 def _argument_names(function: Callable, count: int) -> list[str]:
@@ -252,14 +258,10 @@ class Lowering:
 
     def lowered(self, nodes: Sequence[Any]) -> list[Node]:
         made = self.made
-        for node in reversed(ancestors([n for n in nodes if n not in made])):
-            if node in made:
-                continue
+        for node in self._symbols(nodes):
             row, source = node.row, getattr(node, "source", None)
             if row is None:
-                raise GraphError(
-                    f"a symbolic tensor {node.dtype}{node.shape} is used that is not one of the arguments; pass it as one"
-                )
+                raise self._captured(node, source)
             if row is PICK:
                 made[node] = pick(made[node.parents[0]], node.params["index"])
                 continue
@@ -277,6 +279,18 @@ class Lowering:
             ]
             made[node] = apply(row, inputs, node.params, source)
         return [made[n] for n in nodes]
+
+    def _symbols(self, nodes: Sequence[TapeNode]) -> list[TapeNode]:
+        """The symbolic nodes that some depend on and that are not lowered yet, oldest first."""
+        order = [n for n in dict.fromkeys(nodes) if n not in self.made]
+        seen = set(order)
+        for node in order:  # the list grows while it is walked
+            values = (None,) * len(node.parents) if node.row is PICK else node.saved[1:]
+            for x, p in zip(values, node.parents, strict=True):
+                if x is None and p not in seen and p not in self.made:
+                    seen.add(p)
+                    order.append(p)
+        return sorted(order, key=lambda n: n.serial)
 
     def _constant(self, value: Any) -> Node:
         found = self._constants.get(id(value))
