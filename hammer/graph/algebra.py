@@ -213,7 +213,7 @@ def regroup(graph: UniversalGraph) -> UniversalGraph:
                 made[node] = _multiplied([made[n] for n in chain], order, node)
                 continue
         made[node] = rebuilt(node, tuple([made[n] for n in node.inputs]))
-    return graph.with_outputs(graph.rebuild(made[n] for n in graph.outputs))
+    return graph.with_outputs(graph.rebuild(made[n] for n in graph.outputs), order=made.values())
 
 
 def _is_product(node: Node) -> bool:

@@ -25,9 +25,9 @@ from autograd.tensor import DiffTensor
 
 from .execute import Plan, class_of
 from .graph import UniversalGraph
-from .ir import CONSTANT, INPUT, GraphError, Node, input_node
+from .ir import CONSTANT, GraphError, Node, input_node
 from .passes import rebuilt
-from .trace import Lowering, Spec, captured, holders_of, line_of, places_of, replay, tensors_among, trace_once, zeros
+from .trace import Lowering, Spec, Traced, captured, holders_of, line_of, replay, tensors_among, traced, zeros
 
 
 class CompileWarning(UserWarning):
@@ -108,8 +108,8 @@ class Compiled:
             args, kwargs = optree.tree_unflatten(tree, given)
             return self.function(*args, **kwargs)
 
-        graph = trace_once(flat, specs, getattr(self, "__name__", "compiled"), held)
-        return _Entry(graph.optimize(self.exact), [i for i, x in enumerate(leaves) if _is_array(x)], held, self.exact)
+        made = traced(flat, specs, getattr(self, "__name__", "compiled"), held)
+        return _Entry(made, [i for i, x in enumerate(leaves) if _is_array(x)], held, self.exact)
 
     def _uncompiled(self, error: Exception, args: tuple, kwargs: dict) -> Any:
         name = getattr(self, "__name__", "the function")
@@ -188,8 +188,9 @@ def _guard(x: Any) -> Any:
 class _Entry:
     """The plans of one signature."""
 
-    def __init__(self, graph: UniversalGraph, places: list[int], held: list, exact: bool):
-        self.graph, self.places, self.exact = graph, places, exact
+    def __init__(self, made: Traced, places: list[int], held: list, exact: bool):
+        self.made, self.places, self.exact = made, places, exact
+        self.graph = graph = made.graph.optimize(exact)
         index = {name: i for i, (name, _) in enumerate(held)}
         self.held_places = [index[name] for name in graph.parameter_nodes]
         self.nodes = [*graph.inputs, *graph.parameter_nodes.values()]
@@ -206,7 +207,7 @@ class _Entry:
         )
         if tracked and any(backend.is_inexact(o.dtype) for o in self.graph.outputs):
             if tracked not in self.cut:
-                self.cut[tracked] = _Cut(self.graph, self.nodes, tracked, self.exact)
+                self.cut[tracked] = _Cut(self.made, self.graph, self.nodes, tracked, self.exact)
             return self.graph.rebuild(self.cut[tracked](given))
         values = [backend.scalar(x.raw if isinstance(x, DiffTensor) else x) for x in given]
         cls = class_of(values)
@@ -219,26 +220,26 @@ class _Entry:
 
 
 class _Cut:
-    """A graph's forward and backward plans, for some of its inputs being tracked.
+    """A function's forward and backward plans, for some of its inputs being tracked.
 
-    The backward graph begins at the cotangents of the outputs and at what it reads of the forward pass, the residuals.
+    The backward graph begins at the cotangents of the outputs and at what it reads of the forward pass, the residuals. It is
+    made from the tape, before equal values become one, so that gradients are added up as eager code does.
     """
 
-    def __init__(self, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
+    def __init__(self, made: Traced, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
         self.inputs, self.tracked = inputs, tracked
-        self.active = [k for k, o in enumerate(graph.outputs) if backend.is_inexact(o.dtype) and o.row is not CONSTANT]
-        made: dict[Node, Any] = {n: DiffTensor.symbol(n.shape, n.dtype) for n in graph.nodes if n.row is INPUT}
-        replay(graph.nodes, made)
-        starts = places_of(made)
-        outputs = [graph.outputs[k] for k in self.active]
+        lowering = Lowering(made.lowering.made)
+        self.active = [k for k, r in enumerate(made.results) if isinstance(r, DiffTensor) and r.raw is None and backend.is_inexact(r.dtype)]
+        outputs = [made.results[k] for k in self.active]
         seeds = [input_node(f"cotangent{k}", o.shape, o.dtype) for k, o in zip(self.active, outputs, strict=True)]
         symbols = [DiffTensor.symbol(s.shape, s.dtype) for s in seeds]
-        starts |= {s.node: n for s, n in zip(symbols, seeds, strict=True)}  # type: ignore[misc]
+        lowering.made |= {s.node: n for s, n in zip(symbols, seeds, strict=True)}  # type: ignore[misc]
         wanted = [inputs[i] for i in tracked]
-        found = BackwardPass([made[o] for o in outputs], [made[n] for n in wanted if n in made]).run(symbols)
-        lowering = Lowering(starts)
-        grads = [lowering.node(found[made[n].node]) if n in made and made[n].node in found else zeros(n) for n in wanted]
-        whole = UniversalGraph([*inputs, *seeds], grads, name=f"backward of {graph.name}").optimize(exact)
+        starts = [DiffTensor._wrap(None, made.symbols[n]) for n in wanted]
+        found = BackwardPass(outputs, starts).run(symbols)
+        grads = [lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)]
+        order = [*made.graph.nodes, *lowering.order]
+        whole = UniversalGraph([*inputs, *seeds], grads, name=f"backward of {graph.name}", order=order).optimize(exact)
         late: set[Node] = set()  # what depends on the cotangents
         for node in whole.nodes:
             if node in seeds or not late.isdisjoint(node.inputs):
@@ -249,13 +250,13 @@ class _Cut:
         self.residuals = [n for n in read if n.row is not CONSTANT]
         stand_ins = {n: input_node(f"kept{i}", n.shape, n.dtype) for i, n in enumerate(self.residuals)}
 
-        made = {}
+        parts: dict[Node, Node] = {}
         for node in whole.nodes:
             if node in late or node in stand_ins or node.row is CONSTANT:
-                made[node] = stand_ins.get(node) or rebuilt(node, tuple([made[n] for n in node.inputs]))
+                parts[node] = stand_ins.get(node) or rebuilt(node, tuple([parts[n] for n in node.inputs]))
         self.whole = whole
         self.forward = UniversalGraph(inputs, (*graph.outputs, *self.residuals), name=graph.name)
-        self.backward = UniversalGraph([*stand_ins.values(), *seeds], [made[n] for n in whole.outputs], name=whole.name)
+        self.backward = UniversalGraph([*stand_ins.values(), *seeds], [parts[n] for n in whole.outputs], name=whole.name)
         self.count = len(graph.outputs)
         self.function = custom_vjp(self._plain).defvjp(self._forward, self._backward)
 

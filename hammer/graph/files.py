@@ -148,6 +148,7 @@ def from_state(state: Mapping[str, Any], parameters: Mapping[str, Any], checked:
         arguments=state["arguments"],
         parameters={name: (nodes[i], parameters[name]) for name, i in state["parameters"].items()},
         name=state["name"],
+        order=nodes,
     )
 
 

@@ -9,7 +9,6 @@ The other files of this folder each do one thing to graphs, and the methods here
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,9 @@ _flatten: Callable[[Any], tuple[list[Any], Any]] = optree.tree_flatten  # type: 
 class UniversalGraph:
     """A graph with named inputs, parameters, and a tree of outputs.
 
+    Attributes:
+        nodes: all that the outputs need, each after those it is computed from.
+
     Args:
         inputs: the input nodes in the order of the arguments' leaves.
         outputs: what it computes, a tree (nested dicts, lists, tuples) of nodes.
@@ -34,6 +36,8 @@ class UniversalGraph:
             an argument that is no array; see ``trace.fixed``); None: one argument for each input.
         parameters: further inputs that need not be given, by name: their values, arrays or (followed as they change) DiffTensors.
         name: for printing.
+        order: nodes in the order of the program, as far as there is one. It is the order in which a node's uses are met, and so in
+            which the parts of its gradient are added up.
 
     Raises:
         GraphError: two inputs have one name, an input is missing, or a parameter is of another shape or dtype.
@@ -47,6 +51,7 @@ class UniversalGraph:
         arguments: Any = None,
         parameters: Mapping[str, tuple[Node, Any]] | None = None,
         name: str = "graph",
+        order: Iterable[Node] = (),
     ):
         self.inputs = tuple(inputs)
         self.name = name
@@ -59,7 +64,8 @@ class UniversalGraph:
                     f"{name}: an output is {output!r:.80}; outputs are nodes of one value (pick one of several)"
                 )
         self.outputs: tuple[Node, ...] = tuple(found)
-        reached = set(self.nodes)
+        reached = set(order_of(self.outputs))
+        self.nodes: tuple[Node, ...] = tuple(order_of([*(n for n in order if n in reached), *self.outputs]))
         self.parameters: dict[str, Any] = {}
         self.parameter_nodes: dict[str, Node] = {}
         for key, (node, value) in (parameters or {}).items():
@@ -103,11 +109,6 @@ class UniversalGraph:
 
     # ---- what it is ----
 
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        """All nodes that the outputs need, each after those it is computed from; the order depends on the graph alone."""
-        return tuple(order_of(self.outputs))
-
     @property
     def tree(self) -> Any:
         """The outputs in their structure."""
@@ -150,14 +151,15 @@ class UniversalGraph:
             f"{self.name}: no input has the name {name!r}; it has {', '.join(map(repr, known)) or 'no inputs'}"
         )
 
-    def with_outputs(self, outputs: Any, name: str | None = None) -> "UniversalGraph":
-        """A graph of the same inputs and parameters with other outputs, a tree of nodes."""
+    def with_outputs(self, outputs: Any, name: str | None = None, order: Iterable[Node] | None = None) -> "UniversalGraph":
+        """A graph of the same inputs and parameters with other outputs, a tree of nodes; ``order`` as above, None: as here."""
         return UniversalGraph(
             self.inputs,
             outputs,
             arguments=self.arguments,
             parameters={k: (n, self.parameters[k]) for k, n in self.parameter_nodes.items()},
             name=name or self.name,
+            order=self.nodes if order is None else order,
         )
 
     def select(self, choose: Callable[[Any], Any]) -> "UniversalGraph":
@@ -169,7 +171,7 @@ class UniversalGraph:
         made: dict[Node, Node] = {}
         for node in self.nodes:
             made[node] = change(node, tuple([made[n] for n in node.inputs]))
-        return self.with_outputs(self.rebuild(made[n] for n in self.outputs))
+        return self.with_outputs(self.rebuild(made[n] for n in self.outputs), order=made.values())
 
     # ---- what is done with it ----
 
@@ -233,9 +235,9 @@ class UniversalGraph:
         node = self._output(loss)
         names = [wrt] if isinstance(wrt, str) else list(self._differentiable() if wrt is None else wrt)
         nodes = [self.named(n) for n in names]
-        found = gradient(self, node, nodes)
+        found, order = gradient(self, node, nodes)
         result = found[0] if isinstance(wrt, str) else dict(zip(names, found, strict=True))
-        return self.with_outputs((self.tree, result) if value else result, f"grad of {self.name}")
+        return self.with_outputs((self.tree, result) if value else result, f"grad of {self.name}", [*self.nodes, *order])
 
     def optimize(self, exact: bool = True, watch: Callable[[str, Any], None] | None = None) -> "UniversalGraph":
         """The same computation with less: all passes of ``passes``, until nothing changes.

@@ -46,10 +46,32 @@ class Spec:
     name: str | None = None
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A traced function: its graph, and the tape that this was lowered from.
+
+    Attributes:
+        results: the leaves of what the function returned.
+        symbols: the tape's node of each input.
+    """
+
+    graph: UniversalGraph
+    lowering: "Lowering"
+    results: tuple[Any, ...]
+    symbols: Mapping[Node, TapeNode]
+
+
 def trace_once(
     function: Callable, specs: Sequence[Any], name: str | None = None, held: Sequence[tuple[str, DiffTensor]] | None = None
 ) -> UniversalGraph:
-    """The graph of a function of arguments of known sizes (see ``UniversalGraph.trace``).
+    """The graph of a function of arguments of known sizes (see ``UniversalGraph.trace``)."""
+    return traced(function, specs, name, held).graph
+
+
+def traced(
+    function: Callable, specs: Sequence[Any], name: str | None = None, held: Sequence[tuple[str, DiffTensor]] | None = None
+) -> Traced:
+    """A function traced on arguments of known sizes.
 
     Args:
         held: the tensors that are the function's parameters, by name; None: those that it is found to hold.
@@ -81,10 +103,13 @@ def trace_once(
             outputs = function(*optree.tree_unflatten(tree, given))
         except Exception as error:
             raise explained(error, lowering, None) from error
+        results = tuple(optree.tree_leaves(outputs))
+        lowering.lowered([r.node for r in results if isinstance(r, DiffTensor) and r.raw is None])  # all in the tape's order
         outputs = optree.tree_map(lowering.node, outputs)
     label = name or getattr(function, "__name__", type(function).__name__)
     arguments = optree.tree_unflatten(tree, places)
-    return UniversalGraph(inputs, outputs, arguments=arguments, parameters=parameters, name=label)
+    graph = UniversalGraph(inputs, outputs, arguments=arguments, parameters=parameters, name=label, order=lowering.order)
+    return Traced(graph, lowering, results, {n: t for t, n in starts.items()})
 
 
 def fixed(value: Any) -> str:
@@ -239,6 +264,7 @@ class Lowering:
 
     def __init__(self, starts: Mapping[TapeNode, Node]):
         self.made: dict[TapeNode, Node] = dict(starts)
+        self.order: list[Node] = []  # the nodes made, in the tape's order
         self._constants: dict[int, tuple[Any, Node]] = {}  # the arrays are held, so that no other gets their id
 
     def node(self, value: Any) -> Node:
@@ -278,6 +304,7 @@ class Lowering:
                 for x, p in zip(node.saved[1:], node.parents, strict=True)
             ]
             made[node] = apply(row, inputs, node.params, source)
+            self.order.append(made[node])
         return [made[n] for n in nodes]
 
     def _symbols(self, nodes: Sequence[TapeNode]) -> list[TapeNode]:
@@ -329,8 +356,10 @@ def replay(nodes: Iterable[Node], made: dict[Node, Any]) -> None:
             made[node] = node.row.apply(*given, **node.attributes)
 
 
-def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> list[Node]:
-    """The nodes of the gradients of a scalar node with respect to some inputs.
+def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """The nodes of the gradients of a scalar node with respect to some inputs, and the nodes made for them in their order.
+
+    A value that the graph has once gets its gradient once, where eager code that computes it twice adds up two.
 
     Raises:
         GraphError: the loss is not one real number, or an input is of a dtype that has no gradient.
@@ -356,7 +385,7 @@ def gradient(graph: UniversalGraph, loss: Node, wrt: Sequence[Node]) -> list[Nod
     for n in wrt:
         d = found.get(made[n].node) if n in made else None
         nodes.append(zeros(n) if d is None else lowering.node(d))
-    return nodes
+    return nodes, lowering.order
 
 
 def places_of(made: Mapping[Node, Any]) -> dict[TapeNode, Node]:
