@@ -11,7 +11,7 @@ import numpy as np
 
 from autograd.table import OPS
 
-from .execute import in_order
+from .execute import VIEWS, in_order
 from .graph import UniversalGraph, is_number, users_of
 from .ir import CONSTANT, Node, apply, constant
 
@@ -186,6 +186,9 @@ def _rewritten(graph: UniversalGraph, rules: tuple[Rule, ...], ordered: set[Node
 def _safe(node: Node, found: Node, ordered: set[Node]) -> bool:
     """Whether ``found`` has the memory order that ``node`` has: it is in C order, and so is the other, or the same view of one."""
     if found in ordered:
+        return True
+    if found.op in VIEWS and found.inputs[0] in ordered:
+        ordered.add(found)
         return True
     return node.op == found.op == "permute" and found.inputs[0] in ordered
 

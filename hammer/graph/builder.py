@@ -26,7 +26,7 @@ from autograd.tensor import DiffTensor
 from .graph import UniversalGraph
 from .ir import GraphError, input_node
 from .sizes import SAMPLES, SizedGraph, trace_sized
-from .trace import Lowering, Spec, explained, symbolic, tensors_of, trace_once
+from .trace import Fixed, Lowering, Spec, explained, symbolic, tensors_of, trace_once
 
 
 class Value:
@@ -109,7 +109,7 @@ class Builder:
     def constant(self, value: Any) -> Value:
         """An array that is part of the graph."""
         array = backend.asarray(value, copy=True)
-        return self._noted(lambda values, args: array, array)
+        return self._noted(lambda values, args: DiffTensor._wrap(None, Fixed(array)), DiffTensor._wrap(None, Fixed(array)))
 
     def add(self, operation: Any, *inputs: Any, **parameters: Any) -> Any:
         """The value of an operation: its inputs first, its parameters by name.

@@ -228,7 +228,7 @@ class _Cut:
 
     def __init__(self, made: Traced, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
         self.inputs, self.tracked = inputs, tracked
-        lowering = Lowering(made.lowering.made)
+        lowering = Lowering(made.lowering.made, made.lowering.since)
         self.active = [k for k, r in enumerate(made.results) if isinstance(r, DiffTensor) and r.raw is None and backend.is_inexact(r.dtype)]
         outputs = [made.results[k] for k in self.active]
         seeds = [input_node(f"cotangent{k}", o.shape, o.dtype) for k, o in zip(self.active, outputs, strict=True)]

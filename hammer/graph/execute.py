@@ -41,6 +41,9 @@ FRESH = frozenset((
 ))  # fmt: skip
 """Rows whose NumPy kernels return memory of their own, never a view of an input."""
 
+VIEWS = frozenset(("reshape", "expand_dims", "squeeze"))
+"""Rows whose results are in C order if their input is."""
+
 SMALL = 1024
 """Bytes below which an array is neither written over nor let go before the run ends: it costs more than it saves."""
 RECENT = 16
@@ -87,7 +90,7 @@ def in_order(nodes: Iterable[Node]) -> set[Node]:
         elif node.op in ("matmul", "linear"):
             if node.ndim <= 2:  # of stacks of matrices the axes before come in the order of the inputs'
                 found.add(node)
-        elif ufunc_of(node) is not None and found.issuperset(node.inputs):
+        elif (ufunc_of(node) is not None or node.op in VIEWS) and found.issuperset(node.inputs):
             found.add(node)
     return found
 

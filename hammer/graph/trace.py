@@ -21,7 +21,7 @@ from autograd.errors import NoValueError
 from autograd.nn.module import Module
 from autograd.shapes import numpy_dtype
 from autograd.table import OPS
-from autograd.tape import PICK, BackwardPass, Leaf
+from autograd.tape import PICK, BackwardPass, Leaf, ancestors, next_serial
 from autograd.tape import Node as TapeNode
 from autograd.tensor import DiffTensor
 
@@ -44,6 +44,16 @@ class Spec:
     shape: tuple[int | str, ...]
     dtype: Any = np.float32
     name: str | None = None
+
+
+class Fixed(Leaf):
+    """A symbol that stands for a constant, so that nothing is computed from it while a graph is built."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        super().__init__(tuple(value.shape), numpy_dtype(value.dtype))
+        self.value = value
 
 
 @dataclass(frozen=True)
@@ -260,10 +270,12 @@ class Lowering:
 
     Args:
         starts: what is lowered already: inputs, and nodes that a replayed graph has.
+        since: the serial number of the tape at which tracing began; None: it begins now.
     """
 
-    def __init__(self, starts: Mapping[TapeNode, Node]):
+    def __init__(self, starts: Mapping[TapeNode, Node], since: int | None = None):
         self.made: dict[TapeNode, Node] = dict(starts)
+        self.since = next_serial() if since is None else since
         self.order: list[Node] = []  # the nodes made, in the tape's order
         self._constants: dict[int, tuple[Any, Node]] = {}  # the arrays are held, so that no other gets their id
 
@@ -273,7 +285,7 @@ class Lowering:
             if value.raw is None:
                 return self.lowered([value.node])[0]
             if value.node is not None:
-                raise self._captured(value.raw, None)
+                return self._tracked(value.raw, value.node, None)
             value = value.raw
         if type(value) in (bool, int, float, complex) or backend.is_array(value):
             return self._constant(value)
@@ -286,6 +298,9 @@ class Lowering:
         made = self.made
         for node in self._symbols(nodes):
             row, source = node.row, getattr(node, "source", None)
+            if isinstance(node, Fixed):
+                made[node] = self._constant(node.value)
+                continue
             if row is None:
                 raise self._captured(node, source)
             if row is PICK:
@@ -300,7 +315,7 @@ class Lowering:
                     f"a graph cannot hold it; call {row.name}.fun, or build it of operations of the table"
                 )
             inputs = [
-                made[p] if x is None else self._constant(x) if p is None else self._raise(x, source)
+                made[p] if x is None else self._constant(x) if p is None else self._tracked(x, p, source)
                 for x, p in zip(node.saved[1:], node.parents, strict=True)
             ]
             made[node] = apply(row, inputs, node.params, source)
@@ -325,8 +340,12 @@ class Lowering:
             found = self._constants[id(value)] = (value, constant(value))
         return found[1]
 
-    def _raise(self, raw: Any, source: str | None) -> Node:
-        raise self._captured(raw, source)
+    def _tracked(self, raw: Any, node: TapeNode, source: str | None) -> Node:
+        """The constant for an array that something tracks: a variable of a derivative within the traced function. One that was
+        there before is refused: it will change."""
+        if any(n.row is None and n.serial < self.since for n in ancestors([node])):
+            raise self._captured(raw, source)
+        return self._constant(raw)
 
     def _captured(self, raw: Any, source: str | None) -> GraphError:
         return GraphError(
