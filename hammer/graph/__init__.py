@@ -1,14 +1,14 @@
 """UniversalGraph: define, check, differentiate, optimise, run and keep any program over the op table as a value.
 
-    >>> import numpy as np
-    >>> from autograd import ops
-    >>> from hammer.graph import Spec, UniversalGraph
-    >>> graph = UniversalGraph.trace(lambda x: ops.sum(x * x), Spec(("B",)))
-    >>> print(graph.grad(wrt="x"))  # doctest: +ELLIPSIS
-    grad of <lambda>(x: float32(B,)):
-    ...
-    >>> graph.grad(wrt="x")(np.array([1.0, 2.0], np.float32))
-    array([2., 4.], dtype=float32)
+>>> import numpy as np
+>>> from autograd import ops
+>>> from hammer.graph import Spec, UniversalGraph
+>>> graph = UniversalGraph.trace(lambda x: ops.sum(x * x), Spec(("B",)))
+>>> print(graph.grad(wrt="x"))  # doctest: +ELLIPSIS
+grad of <lambda>(x: float32(B,)):
+...
+>>> graph.grad(wrt="x")(np.array([1.0, 2.0], np.float32))
+array([2., 4.], dtype=float32)
 """
 
 from .builder import Builder, Model, Value

@@ -175,7 +175,9 @@ def _rewritten(graph: UniversalGraph, rules: tuple[Rule, ...], ordered: set[Node
             ordered.add(node)
         while True:  # each rule takes away an operation, or brings one nearer to its inputs
             candidates = (rule(node) for rule in rules)
-            found = next((f for f in candidates if f is not None and (ordered is None or _safe(node, f, ordered))), None)
+            found = next(
+                (f for f in candidates if f is not None and (ordered is None or _safe(node, f, ordered))), None
+            )
             if found is None:
                 return node
             node = found

@@ -77,7 +77,9 @@ class Builder:
         for size in shape:
             if isinstance(size, str) and size not in self._sizes:
                 if len(self._sizes) == len(SAMPLES):
-                    raise GraphError(f"input {name!r}: a graph may have {len(SAMPLES)} symbolic sizes, and {size!r} is one more")
+                    raise GraphError(
+                        f"input {name!r}: a graph may have {len(SAMPLES)} symbolic sizes, and {size!r} is one more"
+                    )
                 self._sizes[size] = SAMPLES[len(self._sizes)][0]
         spec, place = Spec(tuple(shape), np.dtype(dtype), name), len(self._specs)
         self._specs.append(spec)
@@ -109,7 +111,9 @@ class Builder:
     def constant(self, value: Any) -> Value:
         """An array that is part of the graph."""
         array = backend.asarray(value, copy=True)
-        return self._noted(lambda values, args: DiffTensor._wrap(None, Fixed(array)), DiffTensor._wrap(None, Fixed(array)))
+        return self._noted(
+            lambda values, args: DiffTensor._wrap(None, Fixed(array)), DiffTensor._wrap(None, Fixed(array))
+        )
 
     def add(self, operation: Any, *inputs: Any, **parameters: Any) -> Any:
         """The value of an operation: its inputs first, its parameters by name.
@@ -212,7 +216,9 @@ class Model:
         elif callable(layer):
             self.layers.append(layer)
         else:
-            raise TypeError(f"a layer is a Module, a graph, a function or an operation's name, not {type(layer).__name__}")
+            raise TypeError(
+                f"a layer is a Module, a graph, a function or an operation's name, not {type(layer).__name__}"
+            )
         return self
 
     def build(self, *shape: int | str, dtype: Any = np.float32) -> UniversalGraph | SizedGraph:

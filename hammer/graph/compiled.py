@@ -34,9 +34,7 @@ class CompileWarning(UserWarning):
     """A function cannot be traced and runs uncompiled. The warning says why, and which line."""
 
 
-def compile(
-    function: Callable | None = None, *, exact: bool = True, cache: int = 64, fallback: bool = True
-) -> Any:
+def compile(function: Callable | None = None, *, exact: bool = True, cache: int = 64, fallback: bool = True) -> Any:
     """A function that computes what ``function`` does, from graphs of it: traced once for each signature, then run as plans.
 
     Args:
@@ -83,11 +81,19 @@ class Compiled:
         context = current()
         if any(isinstance(x, DiffTensor) and x.raw is None for x in leaves) or (context is not None and context.levels):
             return self.function(*args, **kwargs)  # inside another trace, or vmap: it becomes a part of that
-        held = self._held.tensors() if not any(isinstance(x, Module) for x in leaves) else captured(self.function, leaves)
+        held = (
+            self._held.tensors() if not any(isinstance(x, Module) for x in leaves) else captured(self.function, leaves)
+        )
         modes = tuple([m.training for m in self._held.modules]) + tuple(
             m.training for x in leaves if isinstance(x, Module) for m in x.modules()
         )
-        key = (tree, tuple([_guard(x) for x in leaves]), tuple([_guard(t) for _, t in held]), modes, context and context.low)
+        key = (
+            tree,
+            tuple([_guard(x) for x in leaves]),
+            tuple([_guard(t) for _, t in held]),
+            modes,
+            context and context.low,
+        )
         entry = self._entries.get(key)
         if entry is None:
             try:
@@ -102,7 +108,9 @@ class Compiled:
 
     def _traced(self, leaves: list, tree: Any, held: list) -> "_Entry":
         self.traces += 1
-        specs = [Spec(tuple(x.shape), numpy_dtype(x.dtype), f"x{i}") if _is_array(x) else x for i, x in enumerate(leaves)]
+        specs = [
+            Spec(tuple(x.shape), numpy_dtype(x.dtype), f"x{i}") if _is_array(x) else x for i, x in enumerate(leaves)
+        ]
 
         def flat(*given: Any) -> Any:
             args, kwargs = optree.tree_unflatten(tree, given)
@@ -229,7 +237,11 @@ class _Cut:
     def __init__(self, made: Traced, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
         self.inputs, self.tracked = inputs, tracked
         lowering = Lowering(made.lowering.made, made.lowering.since)
-        self.active = [k for k, r in enumerate(made.results) if isinstance(r, DiffTensor) and r.raw is None and backend.is_inexact(r.dtype)]
+        self.active = [
+            k
+            for k, r in enumerate(made.results)
+            if isinstance(r, DiffTensor) and r.raw is None and backend.is_inexact(r.dtype)
+        ]
         outputs = [made.results[k] for k in self.active]
         seeds = [input_node(f"cotangent{k}", o.shape, o.dtype) for k, o in zip(self.active, outputs, strict=True)]
         symbols = [DiffTensor.symbol(s.shape, s.dtype) for s in seeds]
@@ -237,7 +249,9 @@ class _Cut:
         wanted = [inputs[i] for i in tracked]
         starts = [DiffTensor._wrap(None, made.symbols[n]) for n in wanted]
         found = BackwardPass(outputs, starts).run(symbols)
-        grads = [lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)]
+        grads = [
+            lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)
+        ]
         order = [*made.graph.nodes, *lowering.order]
         whole = UniversalGraph([*inputs, *seeds], grads, name=f"backward of {graph.name}", order=order).optimize(exact)
         late: set[Node] = set()  # what depends on the cotangents
@@ -256,7 +270,9 @@ class _Cut:
                 parts[node] = stand_ins.get(node) or rebuilt(node, tuple([parts[n] for n in node.inputs]))
         self.whole = whole
         self.forward = UniversalGraph(inputs, (*graph.outputs, *self.residuals), name=graph.name)
-        self.backward = UniversalGraph([*stand_ins.values(), *seeds], [parts[n] for n in whole.outputs], name=whole.name)
+        self.backward = UniversalGraph(
+            [*stand_ins.values(), *seeds], [parts[n] for n in whole.outputs], name=whole.name
+        )
         self.count = len(graph.outputs)
         self.function = custom_vjp(self._plain).defvjp(self._forward, self._backward)
 

@@ -62,7 +62,9 @@ class Cost:
 
     def __str__(self) -> str:
         timed = self.seconds is not None
-        head = f"{'operation':<24}{'result':<28}{'FLOPs':>14}{'bytes':>14}{'FLOP/B':>9}" + (f"{'µs':>11}" if timed else "")
+        head = f"{'operation':<24}{'result':<28}{'FLOPs':>14}{'bytes':>14}{'FLOP/B':>9}" + (
+            f"{'µs':>11}" if timed else ""
+        )
         lines = [head]
         for r in self.rows:
             line = f"{r.node.op:<24}{described(r.node):<28.27}{r.flops:>14,.0f}{r.bytes:>14,}{r.intensity:>9.2f}"

@@ -115,7 +115,9 @@ class Plan:
         self._names: dict[str, Any] = {}
         self._lines: dict[int, Node] = {}
         self.source = "\n".join(self._written()) + "\n"
-        exec(compile(self.source, f"<plan of {graph.name}>", "exec"), self._names)  # text of ours: names and numbers only
+        exec(
+            compile(self.source, f"<plan of {graph.name}>", "exec"), self._names
+        )  # text of ours: names and numbers only
         self._run: Callable = self._names["run"]
         self._plain: Plan | None = None  # for inputs that are not in C order
 
@@ -259,7 +261,9 @@ def check_fixed(name: str, place: str, value: Any) -> None:
     from .trace import fixed
 
     if fixed(value) != place:
-        raise GraphError(f"{name}: this graph was traced with the argument {place}, so it cannot be run with {fixed(value)}")
+        raise GraphError(
+            f"{name}: this graph was traced with the argument {place}, so it cannot be run with {fixed(value)}"
+        )
 
 
 def class_of(values: Iterable[Any]) -> type:

@@ -140,7 +140,9 @@ def from_state(state: Mapping[str, Any], parameters: Mapping[str, Any], checked:
         node = (_checked if checked else _believed)(entry, [nodes[i] for i in entry["inputs"]])
         stated = _stated(entry)
         if (node.shape, node.dtype) != stated:
-            raise GraphError(f"node {len(nodes)}, {node.op}: the graph says {stated}, but it is {(node.shape, node.dtype)}")
+            raise GraphError(
+                f"node {len(nodes)}, {node.op}: the graph says {stated}, but it is {(node.shape, node.dtype)}"
+            )
         nodes.append(node)
     return UniversalGraph(
         [nodes[i] for i in state["inputs"]],

@@ -151,7 +151,9 @@ class UniversalGraph:
             f"{self.name}: no input has the name {name!r}; it has {', '.join(map(repr, known)) or 'no inputs'}"
         )
 
-    def with_outputs(self, outputs: Any, name: str | None = None, order: Iterable[Node] | None = None) -> "UniversalGraph":
+    def with_outputs(
+        self, outputs: Any, name: str | None = None, order: Iterable[Node] | None = None
+    ) -> "UniversalGraph":
         """A graph of the same inputs and parameters with other outputs, a tree of nodes; ``order`` as above, None: as here."""
         return UniversalGraph(
             self.inputs,
@@ -237,7 +239,9 @@ class UniversalGraph:
         nodes = [self.named(n) for n in names]
         found, order = gradient(self, node, nodes)
         result = found[0] if isinstance(wrt, str) else dict(zip(names, found, strict=True))
-        return self.with_outputs((self.tree, result) if value else result, f"grad of {self.name}", [*self.nodes, *order])
+        return self.with_outputs(
+            (self.tree, result) if value else result, f"grad of {self.name}", [*self.nodes, *order]
+        )
 
     def optimize(self, exact: bool = True, watch: Callable[[str, Any], None] | None = None) -> "UniversalGraph":
         """The same computation with less: all passes of ``passes``, until nothing changes.

@@ -100,7 +100,9 @@ ROUNDS = 20
 """A bound on how often ``optimize`` goes round; each round but the last makes the graph smaller or cheaper."""
 
 
-def optimize(graph: UniversalGraph, exact: bool = True, watch: Callable[[str, UniversalGraph], None] | None = None) -> UniversalGraph:
+def optimize(
+    graph: UniversalGraph, exact: bool = True, watch: Callable[[str, UniversalGraph], None] | None = None
+) -> UniversalGraph:
     """The graph after all passes, repeated until none changes it.
 
     Args:

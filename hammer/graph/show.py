@@ -68,7 +68,15 @@ def _drawn(graph: UniversalGraph) -> tuple[list[tuple[str, str, str]], list[tupl
     for node in graph.nodes:
         if is_number(node) and node not in graph.outputs:
             continue
-        kind = "input" if node.row is INPUT else "constant" if node.row is CONSTANT else "output" if node in graph.outputs else "op"
+        kind = (
+            "input"
+            if node.row is INPUT
+            else "constant"
+            if node.row is CONSTANT
+            else "output"
+            if node in graph.outputs
+            else "op"
+        )
         kind = "parameter" if node in graph.parameter_nodes.values() else kind
         numbers = [names[n] for n in node.inputs if is_number(n)]
         title = names[node] if node.row is INPUT else f"{node.op} {' '.join(numbers)}".strip()
@@ -93,7 +101,13 @@ def _quoted(label: str) -> str:
     return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-_BRACKETS = {"input": ("([", "])"), "parameter": ("[(", ")]"), "constant": ("[/", "/]"), "op": ("[", "]"), "output": ("[[", "]]")}
+_BRACKETS = {
+    "input": ("([", "])"),
+    "parameter": ("[(", ")]"),
+    "constant": ("[/", "/]"),
+    "op": ("[", "]"),
+    "output": ("[[", "]]"),
+}
 
 
 def to_mermaid(graph: UniversalGraph) -> str:

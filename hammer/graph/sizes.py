@@ -177,8 +177,12 @@ class SizedGraph:
             GraphError: the graphs depend on the sizes in a way that is not fitted, or there are more than three symbols.
         """
         if len(symbols) > len(SAMPLES):
-            raise GraphError(f"a graph may have {len(SAMPLES)} symbolic sizes, not {len(symbols)}: {', '.join(symbols)}")
-        grid = [dict(zip(symbols, p, strict=True)) for p in itertools.product(*(s[:2] for s in SAMPLES[: len(symbols)]))]
+            raise GraphError(
+                f"a graph may have {len(SAMPLES)} symbolic sizes, not {len(symbols)}: {', '.join(symbols)}"
+            )
+        grid = [
+            dict(zip(symbols, p, strict=True)) for p in itertools.product(*(s[:2] for s in SAMPLES[: len(symbols)]))
+        ]
         graphs = [make(sizes) for sizes in grid]
         states = [to_state(g) for g in graphs]
         counts = [len(s["nodes"]) for s in states]
@@ -187,7 +191,10 @@ class SizedGraph:
         family = cls(fitted(states, symbols, graphs[0].name), symbols, graphs[0].parameters)
         proof = dict(zip(symbols, (s[2] for s in SAMPLES), strict=False))
         if family.bind(**proof) != make(proof):
-            raise _differs(f"{family.name}: what is right for {_told(grid[0])} is wrong for {_told(proof)}; something in it", symbols)
+            raise _differs(
+                f"{family.name}: what is right for {_told(grid[0])} is wrong for {_told(proof)}; something in it",
+                symbols,
+            )
         return family
 
     def bind(self, **sizes: int) -> UniversalGraph:
@@ -197,12 +204,16 @@ class SizedGraph:
             GraphError: a size is missing, unknown or below 1, or the graph does not exist for it.
         """
         if sizes.keys() != set(self.symbols) or any(int(v) < 1 for v in sizes.values()):
-            raise GraphError(f"{self.name}: bind needs {', '.join(self.symbols)}, each at least 1, not {_told(sizes) or 'nothing'}")
+            raise GraphError(
+                f"{self.name}: bind needs {', '.join(self.symbols)}, each at least 1, not {_told(sizes) or 'nothing'}"
+            )
         key = tuple(int(sizes[s]) for s in self.symbols)
         if key not in self._graphs:
             if len(self._graphs) >= KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
-            self._graphs[key] = from_state(_bound(self.template, dict(zip(self.symbols, key, strict=True))), self.parameters)
+            self._graphs[key] = from_state(
+                _bound(self.template, dict(zip(self.symbols, key, strict=True))), self.parameters
+            )
         return self._graphs[key]
 
     def sizes_of(self, *args: Any) -> dict[str, int]:
@@ -223,11 +234,15 @@ class SizedGraph:
             entry = self.template["nodes"][self.template["inputs"][place]]
             name, shape = entry["attributes"]["name"], tuple(leaf.shape) if hasattr(leaf, "shape") else np.shape(leaf)
             if len(shape) != len(entry["shape"]):
-                raise GraphError(f"{self.name}: the input {name!r} has shape {tuple(entry['shape'])}, the value given {shape}")
+                raise GraphError(
+                    f"{self.name}: the input {name!r} has shape {tuple(entry['shape'])}, the value given {shape}"
+                )
             for n, size in zip(shape, entry["shape"], strict=True):
                 symbol = size.symbol if isinstance(size, Size) else None
                 if symbol is not None and found.setdefault(symbol, n) != n:
-                    raise GraphError(f"{self.name}: {symbol} is {found[symbol]} elsewhere, but {n} in the input {name!r}")
+                    raise GraphError(
+                        f"{self.name}: {symbol} is {found[symbol]} elsewhere, but {n} in the input {name!r}"
+                    )
         return found
 
     def __call__(self, *args: Any, **parameters: Any) -> Any:
@@ -310,5 +325,6 @@ def trace_sized(
         return Spec(tuple(sizes[n] if isinstance(n, str) else n for n in spec.shape), spec.dtype, spec.name)
 
     return SizedGraph.fit(
-        lambda sizes: trace_once(function, optree.tree_unflatten(tree, [known(s, sizes) for s in leaves]), name, held), symbols
+        lambda sizes: trace_once(function, optree.tree_unflatten(tree, [known(s, sizes) for s in leaves]), name, held),
+        symbols,
     )

@@ -72,14 +72,20 @@ class Traced:
 
 
 def trace_once(
-    function: Callable, specs: Sequence[Any], name: str | None = None, held: Sequence[tuple[str, DiffTensor]] | None = None
+    function: Callable,
+    specs: Sequence[Any],
+    name: str | None = None,
+    held: Sequence[tuple[str, DiffTensor]] | None = None,
 ) -> UniversalGraph:
     """The graph of a function of arguments of known sizes (see ``UniversalGraph.trace``)."""
     return traced(function, specs, name, held).graph
 
 
 def traced(
-    function: Callable, specs: Sequence[Any], name: str | None = None, held: Sequence[tuple[str, DiffTensor]] | None = None
+    function: Callable,
+    specs: Sequence[Any],
+    name: str | None = None,
+    held: Sequence[tuple[str, DiffTensor]] | None = None,
 ) -> Traced:
     """A function traced on arguments of known sizes.
 
@@ -114,11 +120,15 @@ def traced(
         except Exception as error:
             raise explained(error, lowering, None) from error
         results = tuple(optree.tree_leaves(outputs))
-        lowering.lowered([r.node for r in results if isinstance(r, DiffTensor) and r.raw is None])  # all in the tape's order
+        lowering.lowered(
+            [r.node for r in results if isinstance(r, DiffTensor) and r.raw is None]
+        )  # all in the tape's order
         outputs = optree.tree_map(lowering.node, outputs)
     label = name or getattr(function, "__name__", type(function).__name__)
     arguments = optree.tree_unflatten(tree, places)
-    graph = UniversalGraph(inputs, outputs, arguments=arguments, parameters=parameters, name=label, order=lowering.order)
+    graph = UniversalGraph(
+        inputs, outputs, arguments=arguments, parameters=parameters, name=label, order=lowering.order
+    )
     return Traced(graph, lowering, results, {n: t for t, n in starts.items()})
 
 

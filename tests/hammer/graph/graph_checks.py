@@ -46,7 +46,9 @@ def scalar_of(fun):
         total = 0.0
         for o in out if isinstance(out, (tuple, list)) else (out,):
             if o is not None and is_inexact(o.dtype):
-                weight = (np.cos(np.arange(np.prod(o.shape, dtype=int)) * 2.4) + 0.1).reshape(o.shape).astype(np.float64)
+                weight = (
+                    (np.cos(np.arange(np.prod(o.shape, dtype=int)) * 2.4) + 0.1).reshape(o.shape).astype(np.float64)
+                )
                 total = total + ops.sum(ops.real(o * weight))
         return total
 
@@ -66,7 +68,9 @@ def check_graph(fun, *arrays, bits=True):
     value = loss(*arrays)
     if wanted and hasattr(value, "dtype"):
         made = UniversalGraph.trace(loss, *arrays)
-        names = [made.inputs[k].name for k, i in enumerate(j for j, x in enumerate(arrays) if is_array(x)) if i in wanted]
+        names = [
+            made.inputs[k].name for k, i in enumerate(j for j, x in enumerate(arrays) if is_array(x)) if i in wanted
+        ]
         derived = made.grad(wrt=names, value=True)
         expected, gradients = value_and_grad(loss, wanted)(*arrays)
         found, parts = derived(*arrays)

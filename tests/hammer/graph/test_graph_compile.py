@@ -125,7 +125,10 @@ def branching(a):
 
 def test_what_cannot_be_traced_runs_uncompiled_and_says_so_once():
     f = hammer.compile(branching)
-    with pytest.warns(CompileWarning, match=r"(?s)branching cannot be compiled: .*no value.*at .*test_graph_compile.py:\d+ in branching"):
+    with pytest.warns(
+        CompileWarning,
+        match=r"(?s)branching cannot be compiled: .*no value.*at .*test_graph_compile.py:\d+ in branching",
+    ):
         same(f(np.ones(3)), np.ones(3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -31,7 +31,9 @@ def test_equal_nodes_are_one():
     a, b = input_node("a", (2, 3), np.float32), input_node("b", (3,), np.float32)
     total = apply(OPS["add"].apply.row, (a, b), {})
     assert total is apply(OPS["add"], (a, b), {}) and total is not apply(OPS["add"], (b, a), {})
-    assert apply(OPS["sum"], (a,), {"axis": [0], "keepdims": False}) is apply(OPS["sum"], (a,), {"axis": (0,), "keepdims": False})
+    assert apply(OPS["sum"], (a,), {"axis": [0], "keepdims": False}) is apply(
+        OPS["sum"], (a,), {"axis": (0,), "keepdims": False}
+    )
     assert copy.deepcopy(total) is total
     with pytest.raises(TypeError, match="save"):
         pickle.dumps(total)
@@ -39,7 +41,14 @@ def test_equal_nodes_are_one():
 
 @pytest.mark.parametrize(
     ("u", "v"),
-    [(0.0, -0.0), (1, True), (1, 1.0), (1.0, np.float64(1.0)), (np.float32(1), np.float64(1)), (np.zeros(2), np.zeros((1, 2)))],
+    [
+        (0.0, -0.0),
+        (1, True),
+        (1, 1.0),
+        (1.0, np.float64(1.0)),
+        (np.float32(1), np.float64(1)),
+        (np.zeros(2), np.zeros((1, 2))),
+    ],
 )
 def test_constants_that_differ_are_two(u, v):
     assert constant(u) is not constant(v)
@@ -60,7 +69,10 @@ def test_keys_are_those_of_other_processes():
         "import numpy as np; from autograd import ops; from hammer.graph import UniversalGraph, Spec; "
         "print(UniversalGraph.trace(lambda x: ops.sum(x[1:] * 2.0, axis=0), Spec((3, 2)), name='f').key)"
     )
-    found = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    found = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
     own = UniversalGraph.trace(lambda x: ops.sum(x[1:] * 2.0, axis=0), Spec((3, 2)), name="f").key
     assert found == {own + "\n"}
 
@@ -75,7 +87,9 @@ def test_parameters_that_are_code_are_refused():
 
 def test_nothing_is_computed_while_tracing():
     calls_made = []
-    with AutogradContext(observer=lambda row, _, params, __: calls_made.append(row.name) if "backward" not in params else None):
+    with AutogradContext(
+        observer=lambda row, _, params, __: calls_made.append(row.name) if "backward" not in params else None
+    ):
         UniversalGraph.trace(lambda a, b: ops.tanh(a @ b).sum(), Spec((2, 3)), Spec((3, 4))).grad(wrt="a")
     assert calls_made == []
 
@@ -90,7 +104,11 @@ def test_shapes_that_do_not_fit_are_explained():
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("matmul(float32(8, 3), float32(4, 2)): ")
     assert __file__ in lines[1] and lines[1].endswith(" in model")
-    assert [line.split(",")[0].strip() for line in lines[2:]] == ["from tanh float32(8", "from input 'w' float32(4", "from input 'a' float32(8"]
+    assert [line.split(",")[0].strip() for line in lines[2:]] == [
+        "from tanh float32(8",
+        "from input 'w' float32(4",
+        "from input 'a' float32(8",
+    ]
 
 
 def test_data_dependent_branches_are_refused_where_they_are():
@@ -181,7 +199,9 @@ def test_a_graph_node_by_node():
     graph = Builder()
     a, w = graph.input("a", ("B", 3)), graph.parameter("w", x(3, 2))
     q, r = graph.add("qr", graph.add("matmul", w, w.builder.constant(x(2, 2))))
-    built = graph.build({"y": graph.add("softmax", graph.add("matmul", a, q)), "r": graph.add("concat", [r, r], axis=1)})
+    built = graph.build(
+        {"y": graph.add("softmax", graph.add("matmul", a, q)), "r": graph.add("concat", [r, r], axis=1)}
+    )
     assert isinstance(built, SizedGraph) and built(x(5, 3))["y"].shape == (5, 2)
     assert built.view().tree["y"].shape[0].symbol == "B"
     assert built.bind(B=4).tree["r"].shape == (2, 4)
@@ -190,7 +210,9 @@ def test_a_graph_node_by_node():
 def test_a_builder_refuses_at_once():
     graph = Builder()
     a = graph.input("a", (2, 3))
-    with pytest.raises(GraphError, match=r"(?s)matmul\(float32\(2, 3\), float32\(2, 3\)\).*at .*in test_a_builder.*from input 'a'"):
+    with pytest.raises(
+        GraphError, match=r"(?s)matmul\(float32\(2, 3\), float32\(2, 3\)\).*at .*in test_a_builder.*from input 'a'"
+    ):
         graph.add("matmul", a, a)
     with pytest.raises(GraphError, match="unknown operation 'matmull'; did you mean 'matmul'"):
         graph.add("matmull", a, a)

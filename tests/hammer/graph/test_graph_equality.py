@@ -13,7 +13,13 @@ from hammer.graph import UniversalGraph
 
 from graph_checks import check_graph, near, same
 
-QUIET = {"database": None, "deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "phases": [Phase.generate]}
+QUIET = {
+    "database": None,
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.generate],
+}
 
 
 @pytest.mark.parametrize("name", list(OPS))
@@ -50,11 +56,19 @@ def losses(model, x, y):
 
 def models():
     rng = np.random.default_rng(0)
-    yield "normalised", nn.Sequential(nn.Linear(6, 8, rng=rng), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3, rng=rng)), (5, 6)
+    yield (
+        "normalised",
+        nn.Sequential(nn.Linear(6, 8, rng=rng), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3, rng=rng)),
+        (5, 6),
+    )
     yield "convolutional", nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1, rng=rng), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3, rng=rng)
     ), (4, 2, 4, 4)  # fmt: skip
-    yield "batch norm", nn.Sequential(nn.Linear(6, 4, rng=rng), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3, rng=rng)).eval(), (5, 6)
+    yield (
+        "batch norm",
+        nn.Sequential(nn.Linear(6, 4, rng=rng), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3, rng=rng)).eval(),
+        (5, 6),
+    )
 
 
 @pytest.mark.parametrize(("model", "shape"), [pytest.param(m, s, id=n) for n, m, s in models()])

@@ -35,7 +35,9 @@ def test_equal_computations_are_one():
 
 def test_fold_computes_constants_but_no_large_ones():
     c = np.arange(4.0, dtype=np.float32)
-    ops_exp_c = UniversalGraph.trace(lambda a: a + ops.broadcast_to(ops.exp(ops.sum(a * 0.0) * 0.0 + c), shape=(4,)), Spec((4,)))
+    ops_exp_c = UniversalGraph.trace(
+        lambda a: a + ops.broadcast_to(ops.exp(ops.sum(a * 0.0) * 0.0 + c), shape=(4,)), Spec((4,))
+    )
     assert fold(ops_exp_c) == ops_exp_c  # a·0 depends on a: it is NaN where a is
     builder = Builder()
     a = builder.input("a", (2, 4))
@@ -76,7 +78,12 @@ RULES = [
     ("--x", lambda a: -(-ops.exp(a)), ["exp"], True),
     ("cast", lambda a: ops.astype(ops.exp(a), dtype=np.float32), ["exp"], True),
     ("transposes", lambda a: ops.exp(a).T.T, ["exp"], True),
-    ("permutations", lambda a: ops.permute(ops.permute(ops.reshape(a, shape=(2, 3, 1)), axes=(1, 2, 0)), axes=(1, 0, 2)), ["reshape", "permute"], False),
+    (
+        "permutations",
+        lambda a: ops.permute(ops.permute(ops.reshape(a, shape=(2, 3, 1)), axes=(1, 2, 0)), axes=(1, 0, 2)),
+        ["reshape", "permute"],
+        False,
+    ),
     ("reshapes", lambda a: ops.reshape(ops.reshape(ops.exp(a), shape=(6,)), shape=(3, 2)), ["exp", "reshape"], False),
     ("there and back", lambda a: ops.reshape(ops.reshape(ops.exp(a), shape=(6,)), shape=(2, 3)), ["exp"], True),
     ("x+0", lambda a: ops.exp(a) + 0.0, ["exp"], False),
@@ -120,7 +127,9 @@ def test_logsumexp_does_not_overflow():
 def test_products_are_associated_by_cost():
     graph, arrays = made(lambda a, b, c, v: a @ b @ c @ v, (30, 2), (2, 40), (40, 30), (30,))
     best = regroup(graph)
-    assert operations(best) == ["matmul"] * 3 and best.cost().flops == 2 * (40 * 30 + 2 * 40 + 30 * 2) < graph.cost().flops
+    assert (
+        operations(best) == ["matmul"] * 3 and best.cost().flops == 2 * (40 * 30 + 2 * 40 + 30 * 2) < graph.cost().flops
+    )
     near(best(*arrays), graph(*arrays))
     assert regroup(best) == best
     first, arrays = made(lambda v, b, c: v @ (b @ c), (3,), (3, 40), (40, 50))
