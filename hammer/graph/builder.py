@@ -24,9 +24,10 @@ from autograd.table import OPS
 from autograd.tensor import DiffTensor
 
 from .graph import UniversalGraph
+from .held import tensors_of
 from .ir import GraphError, input_node
 from .sizes import SAMPLES, SizedGraph, trace_sized
-from .trace import Fixed, Lowering, Spec, explained, symbolic, tensors_of, trace_once
+from .trace import Fixed, Lowering, Spec, explained, symbolic, trace_once
 
 
 class Value:
@@ -62,7 +63,9 @@ class Builder:
         self._specs: list[Spec] = []
         self._held: list[tuple[str, DiffTensor]] = []
         self._of_modules: list[tuple[str, DiffTensor]] = []
-        self._steps: list[Callable[[list[Any]], Any]] = []  # each appends the next value to the list of those before
+        self._steps: list[
+            Callable[[list[Any], Any], Any]
+        ] = []  # each appends the next value to the list of those before
         self._values: list[Any] = []  # symbols: at the sample of every symbolic size
         self._lowering = Lowering({})
         self._sizes: dict[str, int] = {}

@@ -25,9 +25,10 @@ from autograd.tensor import DiffTensor
 
 from .execute import Plan, class_of
 from .graph import UniversalGraph
+from .held import captured, holders_of, tensors_among
 from .ir import CONSTANT, GraphError, Node, input_node
 from .passes import rebuilt
-from .trace import Lowering, Spec, Traced, captured, holders_of, line_of, replay, tensors_among, traced, zeros
+from .trace import Lowering, Spec, Traced, line_of, replay, traced, zeros
 
 
 class CompileWarning(UserWarning):
@@ -159,7 +160,7 @@ class _Held:
         for members, name, value in self._members:
             if members.get(name) is not value:
                 return False
-        return all([len(members) == n for members, n in self._counts])
+        return all(len(members) == n for members, n in self._counts)
 
     def _look(self) -> None:
         holders, self._places = holders_of(self.function)

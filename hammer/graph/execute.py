@@ -223,10 +223,11 @@ def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, An
     Raises:
         GraphError: an argument is missing or one too many, or of another structure, shape or dtype than the graph's input.
     """
-    places, tree = optree.tree_flatten(graph.arguments)
+    arguments: Any = graph.arguments
+    places, tree = optree.tree_flatten(arguments)
     found: list[Any] = [None] * len(graph.inputs)
     try:
-        leaves = tree.flatten_up_to(tuple(args))
+        leaves: list[Any] = tree.flatten_up_to(tuple(args))
     except ValueError as error:
         raise GraphError(
             f"{graph.name}: the arguments are not of the graph's structure, {_argument_names(graph)}: {error}"
@@ -253,7 +254,7 @@ def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, An
 
 
 def _argument_names(graph: UniversalGraph) -> Any:
-    return optree.tree_map(lambda p: p if isinstance(p, str) else graph.inputs[p].name, graph.arguments)
+    return optree.tree_map(lambda p: p if isinstance(p, str) else graph.inputs[p].name, graph.arguments)  # type: ignore[arg-type]
 
 
 def check_fixed(name: str, place: str, value: Any) -> None:

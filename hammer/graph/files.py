@@ -182,7 +182,8 @@ def _believed(entry: Mapping[str, Any], inputs: list[Node]) -> Node:
     value = decoded(entry["value"])
     if backend.is_array(value):
         value = backend.freeze(backend.asarray(value, copy=True))
-    return node_of(row, attributes, tuple(inputs), *_stated(entry), value, None)
+    shape, dtype = _stated(entry)
+    return node_of(row, attributes, tuple(inputs), shape, dtype, value, None)
 
 
 def save(path: Path | str, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:

@@ -84,7 +84,7 @@ class UniversalGraph:
                 )
 
     @classmethod
-    def trace(cls, function: Callable, *specs: Any, name: str | None = None) -> "UniversalGraph":
+    def trace(cls, function: Callable, *specs: Any, name: str | None = None) -> Any:
         """The graph of a function, which is run once on symbolic tensors; nothing is computed.
 
         Args:

@@ -180,6 +180,8 @@ def apply(row: Row, inputs: Iterable[Node], attributes: Mapping[str, Any], sourc
         inferred = row.infer(*operands, **attributes)
     except Exception as error:
         raise failure(row, inputs, attributes, error, source) from error
+    shape: Any
+    dtype: Any
     if row.outputs == 1:
         shape, dtype = _shape(inferred[0]), numpy_dtype(inferred[1])
     else:

@@ -224,7 +224,7 @@ class SizedGraph:
         """
         places, tree = optree.tree_flatten(self.template["arguments"])
         try:
-            leaves = tree.flatten_up_to(tuple(args))
+            leaves: list[Any] = tree.flatten_up_to(tuple(args))  # type: ignore[arg-type]
         except ValueError as error:
             raise GraphError(f"{self.name}: the arguments are not of the graph's structure: {error}") from None
         found: dict[str, int] = {}

@@ -5,10 +5,9 @@ tape's nodes into the graph's. A derivative is made the same way: the graph is r
 pass runs over them with the ordinary rules, and what these append is lowered too, onto the forward nodes that are there.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ import optree
 
 from autograd import backend
 from autograd.context import not_the_callers
-from autograd.errors import NoValueError
 from autograd.nn.module import Module
 from autograd.shapes import numpy_dtype
 from autograd.table import OPS
@@ -25,7 +23,8 @@ from autograd.tape import PICK, BackwardPass, Leaf, ancestors, next_serial
 from autograd.tape import Node as TapeNode
 from autograd.tensor import DiffTensor
 
-from .graph import UniversalGraph, is_number
+from .graph import UniversalGraph
+from .held import captured
 from .ir import CONSTANT, INPUT, GraphError, Node, apply, chain_of, constant, described, input_node, pick
 
 not_the_callers(__file__)  # the lines of source in messages are those of the code that is traced
@@ -94,12 +93,13 @@ def traced(
     """
     paths, leaves, tree = optree.tree_flatten_with_path(tuple(specs))  # type: ignore[arg-type,var-annotated]
     first = _argument_names(function, len(specs))
-    given, inputs = list(leaves), []
+    given: list[Any] = list(leaves)
+    inputs: list[Node] = []
     places: list[int | str] = []
     starts: dict[TapeNode, Node] = {}
     for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True)):
         places.append(fixed(leaf))
-        if isinstance(leaf, Spec) or isinstance(leaf, DiffTensor) or backend.is_array(leaf):
+        if isinstance(leaf, (Spec, DiffTensor)) or backend.is_array(leaf):
             label = getattr(leaf, "name", None) or ".".join([first[path[0]], *map(str, path[1:])])
             symbol = DiffTensor.symbol(tuple(leaf.shape), numpy_dtype(leaf.dtype))
             node = input_node(label, symbol.shape, symbol.dtype)
@@ -124,7 +124,7 @@ def traced(
             [r.node for r in results if isinstance(r, DiffTensor) and r.raw is None]
         )  # all in the tape's order
         outputs = optree.tree_map(lowering.node, outputs)
-    label = name or getattr(function, "__name__", type(function).__name__)
+    label = name or str(getattr(function, "__name__", type(function).__name__))
     arguments = optree.tree_unflatten(tree, places)
     graph = UniversalGraph(
         inputs, outputs, arguments=arguments, parameters=parameters, name=label, order=lowering.order
@@ -192,71 +192,7 @@ def line_of(error: BaseException) -> str | None:
     return found
 
 
-# ---- parameters that a function holds ----
-
-
-def tensors_of(holder: Any) -> list[tuple[str, DiffTensor]]:
-    """The tensors of a Module, or those that are parameters of a graph, by name."""
-    if isinstance(holder, Module):
-        return [*holder.named_parameters(), *holder.named_buffers()]
-    held = getattr(holder, "parameters", None)  # of a graph: a dict of tensors and arrays
-    return [(k, t) for k, t in held.items() if isinstance(t, DiffTensor)] if isinstance(held, dict) else []
-
-
-def captured(function: Callable, leaves: Iterable[Any]) -> list[tuple[str, DiffTensor]]:
-    """The tensors of the Modules and graphs, and the tracked ones, that a function reaches by itself: of the module that it is or
-    is a method of, in its closure, its globals, its defaults, or among its arguments. With them a name for each."""
-    return tensors_among(holders_of(function)[0] | {f"argument{i}": leaf for i, leaf in enumerate(leaves)})
-
-
-def holders_of(function: Callable) -> tuple[dict[str, Any], list[tuple[Any, Any, Any]]]:
-    """What a function holds that may have tensors, by name; and where: cells (with None) and dicts (with a key), and what is there."""
-    found: dict[str, Any] = {}
-    places: list[tuple[Any, Any, Any]] = []
-    stack, seen = [function], set()
-    while stack:
-        f: Any = stack.pop()
-        if id(f) in seen:
-            continue
-        seen.add(id(f))
-        if isinstance(f, functools.partial):
-            stack.append(f.func)
-            found |= {f"argument{i}": v for i, v in enumerate(f.args)} | dict(f.keywords)
-        elif inspect.ismethod(f):
-            found["self"] = f.__self__
-            stack.append(f.__func__)
-        elif inspect.isfunction(f):
-            held = {f"default{i}": v for i, v in enumerate(f.__defaults__ or ())} | (f.__kwdefaults__ or {})
-            for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-                with suppress(ValueError):  # a cell that is empty yet
-                    held[name] = cell.cell_contents
-                    places.append((cell, None, cell.cell_contents))
-            for name in f.__code__.co_names:
-                if name in f.__globals__:
-                    held[name] = f.__globals__[name]
-                    places.append((f.__globals__, name, held[name]))
-            found |= held
-            stack += [v for v in held.values() if inspect.isfunction(v) and v.__module__ == f.__module__]
-            stack += [f.__wrapped__] if hasattr(f, "__wrapped__") else []
-        else:
-            found["self"] = f
-    return {k: v for k, v in found.items() if _holds(v)}, [p for p in places if _holds(p[2])]
-
-
-def _holds(value: Any) -> bool:
-    return isinstance(value, (Module, DiffTensor)) or bool(tensors_of(value))
-
-
-def tensors_among(holders: Mapping[str, Any]) -> list[tuple[str, DiffTensor]]:
-    """The tensors of some holders, each once, with their names."""
-    several = sum(bool(tensors_of(v)) for v in holders.values()) > 1
-    tensors: dict[int, tuple[str, DiffTensor]] = {}
-    for name, v in holders.items():
-        for label, t in tensors_of(v):
-            tensors.setdefault(id(t), (f"{name}.{label}" if several else label, t))
-        if isinstance(v, DiffTensor) and isinstance(v.node, Leaf) and not name.startswith("argument"):
-            tensors.setdefault(id(v), (name, v))
-    return list(tensors.values())
+# ---- symbols ----
 
 
 @contextmanager
@@ -441,6 +377,3 @@ def inline(graph: UniversalGraph, values: Mapping[Node, Any]) -> Any:
     made = dict(values)
     replay(graph.nodes, made)
     return graph.rebuild(made[n] for n in graph.outputs)
-
-
-__all__ = ["Lowering", "NoValueError", "Spec", "gradient", "inline", "is_number", "replay", "symbolic", "trace_once"]

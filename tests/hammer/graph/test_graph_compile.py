@@ -4,11 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from graph_checks import same
 
 import hammer
 from autograd import AutogradContext, DiffTensor, grad, hessian, jvp, nn, no_grad, ops, vmap
 from autograd.optim import Adam
-from graph_checks import same
 from hammer.graph import CompileWarning, GraphError
 
 RNG = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from graph_checks import check_graph, near, same
 from hypothesis import HealthCheck, Phase, given, settings
 
 from autograd import OPS, nn, ops
@@ -10,8 +11,6 @@ from autograd.testing.calls import calls
 from autograd.testing.generation import programs
 from autograd.testing.programs import Rows
 from hammer.graph import UniversalGraph
-
-from graph_checks import check_graph, near, same
 
 QUIET = {
     "database": None,

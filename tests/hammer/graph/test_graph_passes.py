@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from graph_checks import near, same
 
 from autograd import ops
-from graph_checks import near, same
 from hammer.graph import Builder, Spec, UniversalGraph, optimize
 from hammer.graph.algebra import regroup, simplify, simplify_exactly
 from hammer.graph.passes import fold, merge
@@ -29,7 +29,7 @@ def test_what_no_output_needs_is_not_there():
 
 
 def test_equal_computations_are_one():
-    graph, (a, b) = made(lambda a, b: ops.exp(a + b) + ops.exp(a + b), (3,), (3,))
+    graph, (_a, _b) = made(lambda a, b: ops.exp(a + b) + ops.exp(a + b), (3,), (3,))
     assert operations(graph) == ["add", "exp", "add"]
 
 
@@ -75,7 +75,7 @@ RULES = [
     ("x-0", lambda a: ops.exp(a) - 0.0, ["exp"], True),
     ("x+(-0)", lambda a: ops.exp(a) + -0.0, ["exp"], True),
     ("x¹", lambda a: ops.exp(a) ** 1, ["exp"], True),
-    ("--x", lambda a: -(-ops.exp(a)), ["exp"], True),
+    ("--x", lambda a: ops.negative(ops.negative(ops.exp(a))), ["exp"], True),
     ("cast", lambda a: ops.astype(ops.exp(a), dtype=np.float32), ["exp"], True),
     ("transposes", lambda a: ops.exp(a).T.T, ["exp"], True),
     (
