@@ -11,7 +11,7 @@ import numpy as np
 
 from autograd.table import OPS
 
-from .execute import VIEWS, in_order
+from .execute import VIEWS, in_order, surely_in_order
 from .graph import UniversalGraph, is_number, users_of
 from .ir import CONSTANT, Node, apply, constant
 
@@ -165,13 +165,10 @@ def simplify_exactly(graph: UniversalGraph) -> UniversalGraph:
 def _rewritten(graph: UniversalGraph, rules: tuple[Rule, ...], ordered: set[Node] | None) -> UniversalGraph:
     from .passes import rebuilt
 
-    if ordered is not None:
-        ordered = set(ordered)
-
     def change(node: Node, inputs: tuple[Node, ...]) -> Node:
         was_ordered = ordered is not None and node in ordered
         node = rebuilt(node, inputs)
-        if was_ordered and ordered is not None:
+        if ordered is not None and (was_ordered or surely_in_order(node, ordered)):
             ordered.add(node)
         while True:  # each rule takes away an operation, or brings one nearer to its inputs
             candidates = (rule(node) for rule in rules)

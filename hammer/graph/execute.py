@@ -82,17 +82,20 @@ def in_order(nodes: Iterable[Node]) -> set[Node]:
     """The nodes whose values are surely in C order, if the inputs are."""
     found: set[Node] = set()
     for node in nodes:
-        if is_number(node) or node.shape == () or node.row is INPUT:
-            found.add(node)
-        elif node.row is CONSTANT:
-            if getattr(node.value, "flags", None) is not None and node.value.flags.c_contiguous:
-                found.add(node)
-        elif node.op in ("matmul", "linear"):
-            if node.ndim <= 2:  # of stacks of matrices the axes before come in the order of the inputs'
-                found.add(node)
-        elif (ufunc_of(node) is not None or node.op in VIEWS) and found.issuperset(node.inputs):
+        if surely_in_order(node, found):
             found.add(node)
     return found
+
+
+def surely_in_order(node: Node, found: set[Node]) -> bool:
+    """Whether a node's value is surely in C order, if those found are and the inputs of the graph."""
+    if is_number(node) or node.shape == () or node.row is INPUT:
+        return True
+    if node.row is CONSTANT:
+        return getattr(node.value, "flags", None) is not None and bool(node.value.flags.c_contiguous)
+    if node.op in ("matmul", "linear"):
+        return node.ndim <= 2  # of stacks of matrices the axes before come in the order of the inputs'
+    return (ufunc_of(node) is not None or node.op in VIEWS) and found.issuperset(node.inputs)
 
 
 class Plan:
@@ -227,7 +230,7 @@ def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, An
     places, tree = optree.tree_flatten(arguments)
     found: list[Any] = [None] * len(graph.inputs)
     try:
-        leaves: list[Any] = tree.flatten_up_to(tuple(args))
+        leaves: list[Any] = tree.flatten_up_to(tuple(args))  # type: ignore[arg-type]
     except ValueError as error:
         raise GraphError(
             f"{graph.name}: the arguments are not of the graph's structure, {_argument_names(graph)}: {error}"
