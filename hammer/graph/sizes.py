@@ -324,7 +324,8 @@ def trace_sized(
             return spec
         return Spec(tuple(sizes[n] if isinstance(n, str) else n for n in spec.shape), spec.dtype, spec.name)
 
-    return SizedGraph.fit(
-        lambda sizes: trace_once(function, optree.tree_unflatten(tree, [known(s, sizes) for s in leaves]), name, held),
-        symbols,
-    )
+    def make(sizes: dict[str, int]) -> UniversalGraph:
+        given: Any = optree.tree_unflatten(tree, [known(s, sizes) for s in leaves])
+        return trace_once(function, given, name, held)
+
+    return SizedGraph.fit(make, symbols)
