@@ -249,7 +249,7 @@ class _Cut:
         lowering.made |= {s.node: n for s, n in zip(symbols, seeds, strict=True)}  # type: ignore[misc]
         wanted = [inputs[i] for i in tracked]
         starts = [DiffTensor._wrap(None, made.symbols[n]) for n in wanted]
-        found = BackwardPass(outputs, starts).run(symbols)
+        found = BackwardPass(outputs, starts).run(symbols) if outputs else {}
         grads = [
             lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)
         ]

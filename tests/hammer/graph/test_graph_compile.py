@@ -7,7 +7,7 @@ import pytest
 from graph_checks import same
 
 import hammer
-from autograd import AutogradContext, DiffTensor, grad, hessian, jvp, nn, no_grad, ops, vmap
+from autograd import AutogradContext, DiffTensor, grad, hessian, jvp, nn, no_grad, ops, value_and_grad, vmap
 from autograd.optim import Adam
 from hammer.graph import CompileWarning, GraphError
 
@@ -151,3 +151,10 @@ def test_errors_of_the_function_are_its_own():
         f(x(2))
     with pytest.raises(TypeError, match="cannot be compared"):
         f(x(2), {1, 2})
+
+
+def test_outputs_that_depend_on_nothing():
+    f = hammer.compile(lambda a: np.float64(3.0) + 0.0, fallback=False)
+    value, gradient = value_and_grad(lambda a: f(a) + ops.sum(a))(np.ones(2))
+    assert value == 5.0
+    same(gradient, np.ones(2))
