@@ -431,3 +431,16 @@ def test_drawings_and_costs():
     assert cost.seconds is None and str(cost).splitlines()[-1].startswith("total")
     timed = graph.profile(x(4, 3), x(3, 5), repeats=2)
     assert timed.seconds > 0 and timed.flops == cost.flops
+
+
+def test_memory_order_is_that_of_eager_code():
+    def fun(a):
+        total = ops.sum(ops.exp(a) * 1.5)
+        return total, ops.sum(ops.permute(a, axes=(1, 0)) * 2.0), (ops.permute(a, axes=(1, 0)) + 0.5) * 3.0
+
+    graph = UniversalGraph.trace(fun, Spec((61, 61)))
+    assert "flags.c_contiguous" in graph.plan().source
+    a = x(61, 61)
+    for found, expected in zip(graph(a), fun(a), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.strides == expected.strides
