@@ -29,13 +29,15 @@ if not _found:
         "import name). Mend the environment with: pip uninstall -y autograd && pip install --force-reinstall --no-deps hammer-grad"
     )
 
-_LAZY = {"VortexGrad": ".vortex", "vortex": ".vortex"}
+_LAZY = {
+    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "vortex": ".vortex",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         module = importlib.import_module(_LAZY[name], __name__)
-        return module if name == "vortex" else getattr(module, name)
+        return module if _LAZY[name] == f".{name}" else getattr(module, name)
     if name == "__version__":
         return importlib.import_module("autograd").__version__
     raise AttributeError(f"module 'hammer' has no attribute {name!r}")

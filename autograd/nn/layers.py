@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import ops
 from ..batch import Batch
+from ..errors import NoValueError
 from ..ops.windows import Lengths, Padding, lengths
 from ..precision import beside
 from ..tensor import DiffTensor
@@ -217,7 +218,7 @@ class _BatchNorm(_Affine):
     def _observe(self, mean: DiffTensor, var: DiffTensor, n: int) -> None:
         """Move the running statistics towards a batch's; the running variance is that divided by n - 1."""
         if mean.raw is None or type(mean.raw) is Batch:
-            raise TypeError(
+            raise NoValueError(
                 f"{type(self).__name__} is training, and an input that is symbolic, or inside vmap, has no statistics to "
                 "track; call eval(), or make it with track_running_stats=False"
             )

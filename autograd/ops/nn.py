@@ -14,6 +14,7 @@ from .. import backend
 from ..backend import xp
 from ..batch import physical
 from ..context import current
+from ..errors import NoValueError
 from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
 from ..table import Domain, op
@@ -323,12 +324,14 @@ def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
     The mask is drawn from ``rng``, on the host.
 
     Raises:
-        ValueError: p is not in [0, 1].
+        ValueError: p is not in [0, 1]. NoValueError: x is symbolic.
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout: the probability must be from 0 to 1, not {p}")
     if p == 0.0:
         return x
+    if isinstance(x, DiffTensor) and x.raw is None:
+        raise NoValueError("dropout: a graph draws no random numbers; call eval(), or pass dropout_mask() a mask that is an argument")
     context, shape = current(), shape_of(x)
     again = None if context is None or context.keeper is None or not shape else _rewound(rng)
     mask = constant(rng.random(shape, dtype=np.float32) >= p, x)

@@ -1,0 +1,275 @@
+"""Running a graph: a plan is the graph as straight-line Python over the rows' kernels, made once and called often.
+
+A plan calls the kernels that eager code calls, on arrays of the same memory layout, so its results are equal to the last bit.
+It saves what eager code spends around them: look-ups, tensors and tape. Values are let go at their last use, and elementwise
+results are written over arrays that nobody reads any more (``out=``), where that changes neither bits nor layout:
+
+* only ufuncs write into a given array, and only into one of the result's shape and dtype that a ufunc of this run made;
+* a value that may be a view of another (what a kernel outside ``FRESH`` returns) keeps that one alive;
+* memory order decides in which order a later sum adds up, so an input that is not in C order has NumPy choose the order.
+
+``plan.source`` is the program, to be read. An error in it names the operation, its inputs, and the line of the user's source.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+
+from autograd import backend
+from autograd.shapes import numpy_dtype
+
+from .graph import UniversalGraph, is_number, value_of
+from .ir import CONSTANT, INPUT, PICK, GraphError, Node, described
+
+UFUNCS: dict[Any, np.ufunc] = {
+    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.true_divide,
+    operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute, operator.floordiv: np.floor_divide,
+    operator.mod: np.remainder, operator.eq: np.equal, operator.ne: np.not_equal, operator.lt: np.less,
+    operator.le: np.less_equal, operator.gt: np.greater, operator.ge: np.greater_equal, operator.and_: np.bitwise_and,
+    operator.or_: np.bitwise_or, operator.xor: np.bitwise_xor, operator.invert: np.invert,
+    operator.lshift: np.left_shift, operator.rshift: np.right_shift,
+}  # fmt: skip
+"""The ufuncs that Python's operators are on NumPy's arrays. Not ``**``, which chooses among several by its exponent."""
+
+FRESH = frozenset((
+    "matmul", "linear", "sum", "mean", "prod", "max", "min", "var", "std", "norm", "logsumexp", "softmax", "log_softmax",
+    "share", "cross_entropy", "cross_entropy_rule", "conv", "conv_weight", "conv_transpose", "scatter",
+    "index_add", "sigmoid", "gelu", "silu", "stack", "argmax", "argmin",
+))  # fmt: skip
+"""Rows whose NumPy kernels return memory of their own, never a view of an input."""
+
+VIEWS = frozenset(("reshape", "expand_dims", "squeeze"))
+"""Rows whose results are in C order if their input is."""
+
+SMALL = 1024
+"""Bytes below which an array is neither written over nor let go before the run ends: it costs more than it saves."""
+RECENT = 16
+"""How many operations an array may wait, unread, to be written over; older ones are let go."""
+
+
+def ufunc_of(node: Node, array_class: type = np.ndarray) -> np.ufunc | None:
+    """The ufunc that computes a node on NumPy arrays, or None."""
+    if not node.is_operation or array_class is not np.ndarray:
+        return None
+    kernel = node.row.kernels[np.ndarray]
+    found = kernel if isinstance(kernel, np.ufunc) else UFUNCS.get(kernel)
+    return found if found is not None and found.nout == 1 and not node.attributes else None
+
+
+def may_be_view(node: Node) -> bool:
+    """Whether a node's value may share memory with one of its inputs."""
+    return node.row is PICK or (node.is_operation and ufunc_of(node) is None and node.op not in FRESH)
+
+
+def last_uses(nodes: Sequence[Node], outputs: Iterable[Node]) -> tuple[dict[Node, int], dict[Node, int]]:
+    """At which of the nodes each value is read last, by name, and through views of it; the outputs at ``len(nodes)``."""
+    own = dict.fromkeys(outputs, len(nodes))
+    for i, node in enumerate(nodes):
+        for n in node.inputs:
+            own[n] = max(own.get(n, 0), i)
+    memory = dict(own)
+    for node in reversed(nodes):
+        if may_be_view(node):
+            for n in node.inputs:
+                memory[n] = max(memory[n], memory[node])
+    return own, memory
+
+
+def in_order(nodes: Iterable[Node]) -> set[Node]:
+    """The nodes whose values are surely in C order, if the inputs are."""
+    found: set[Node] = set()
+    for node in nodes:
+        if surely_in_order(node, found):
+            found.add(node)
+    return found
+
+
+def surely_in_order(node: Node, found: set[Node]) -> bool:
+    """Whether a node's value is surely in C order, if those found are and the inputs of the graph."""
+    if is_number(node) or node.shape == () or node.row is INPUT:
+        return True
+    if node.row is CONSTANT:
+        return getattr(node.value, "flags", None) is not None and bool(node.value.flags.c_contiguous)
+    if node.op in ("matmul", "linear"):
+        return node.ndim <= 2  # of stacks of matrices the axes before come in the order of the inputs'
+    return (ufunc_of(node) is not None or node.op in VIEWS) and found.issuperset(node.inputs)
+
+
+class Plan:
+    """A graph made ready to run on arrays of one class.
+
+    Args:
+        graph: of known sizes.
+        array_class: of the arrays that it will run on.
+        reuse: whether elementwise results may be written over dead ones (NumPy's arrays only).
+
+    Attributes:
+        source: the program, as Python text.
+    """
+
+    def __init__(self, graph: UniversalGraph, array_class: type = np.ndarray, reuse: bool = True):
+        self.graph, self.array_class = graph, array_class
+        self.reuse = reuse and array_class is np.ndarray
+        self._inputs = (*graph.inputs, *graph.parameter_nodes.values())
+        self.var: dict[Node, str] = {n: f"x{i}" for i, n in enumerate(self._inputs)}
+        self._names: dict[str, Any] = {}
+        self._lines: dict[int, Node] = {}
+        self.source = "\n".join(self._written()) + "\n"
+        exec(
+            compile(self.source, f"<plan of {graph.name}>", "exec"), self._names
+        )  # text of ours: names and numbers only
+        self._run: Callable = self._names["run"]
+        self._plain: Plan | None = None  # for inputs that are not in C order
+
+    def __call__(self, values: Sequence[Any]) -> tuple:
+        """The outputs, as raw arrays, of raw arrays for the inputs and the parameters, which have their shapes and dtypes."""
+        if self.reuse:
+            for v in values:
+                if not v.flags.c_contiguous:
+                    if self._plain is None:
+                        self._plain = Plan(self.graph, self.array_class, reuse=False)
+                    return self._plain(values)
+        try:
+            return self._run(*values)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> Exception:
+        """An operation's error, with its inputs and the line of the source that asked for it."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code is not self._run.__code__:
+            trace = trace.tb_next
+        node = None if trace is None else self._lines.get(trace.tb_lineno)
+        if trace is None or node is None or not node.is_operation:
+            return error
+        values = {**self._names, **trace.tb_frame.f_locals}
+        failed = node.row.failure(error, tuple(values[self.var[n]] for n in node.inputs), dict(node.attributes))
+        return type(failed)(f"{failed}\n  at {node.source}") if node.source else failed  # type: ignore[no-any-return]
+
+    # ---- writing the program ----
+
+    def _written(self) -> list[str]:
+        nodes = self.graph.nodes
+        own, memory = last_uses(nodes, self.graph.outputs)
+        ends: dict[int, list[Node]] = {}
+        for n, i in own.items():
+            ends.setdefault(i, []).append(n)
+        donors = self._donors(memory) if self.reuse else {}
+        self._in_order = in_order(nodes)
+        given = set(donors.values())
+        lines = [f"def run({', '.join(self.var[n] for n in self._inputs)}):"]
+        for i, node in enumerate(nodes):
+            if node.row is INPUT:
+                continue
+            if node.row is CONSTANT:
+                self.var[node] = self._name("c", node.value)
+                continue
+            self.var[node] = f"v{i}"
+            lines.append("    " + self._statement(node, donors.get(node)))
+            self._lines[len(lines)] = node
+            done = [n for n in ends.get(i, ()) if n.row not in (INPUT, CONSTANT) and n not in given]
+            done += [donors[node]] if node in donors else []
+            done = [n for n in done if n.several or n.nbytes >= SMALL]
+            if done:
+                lines.append(f"    del {', '.join(self.var[n] for n in done)}")
+        lines.append(f"    return ({''.join(self.var[n] + ', ' for n in self.graph.outputs)})")
+        return lines
+
+    def _donors(self, memory: dict[Node, int]) -> dict[Node, Node]:
+        """For each node that is written over the memory of a dead one, that one."""
+        donors: dict[Node, Node] = {}
+        free: dict[tuple, list[tuple[int, Node]]] = {}
+        nodes = self.graph.nodes
+        dying: dict[int, list[Node]] = {}
+        for n in nodes:
+            if ufunc_of(n) is not None and n.nbytes >= SMALL:
+                dying.setdefault(memory.get(n, len(nodes)), []).append(n)
+        for i, node in enumerate(nodes):
+            for n in dying.get(i, ()):  # at their last reader: a ufunc may write over what it reads
+                free.setdefault((n.shape, n.dtype), []).append((i, n))
+            if ufunc_of(node) is not None and node.nbytes >= SMALL:
+                waiting = free.get((node.shape, node.dtype), [])
+                while waiting:
+                    since, n = waiting.pop()
+                    if i - since <= RECENT:
+                        donors[node] = n
+                        break
+        return donors
+
+    def _statement(self, node: Node, donor: Node | None) -> str:
+        var = self.var[node]
+        if node.row is PICK:
+            return f"{var} = {self.var[node.inputs[0]]}[{node.attributes['index']}]"
+        names = [self.var[n] for n in node.inputs]
+        parameters = [f"{k}={self._name('p', v)}" for k, v in node.attributes.items()]
+        if donor is not None:
+            checked = [n for n in dict.fromkeys((*node.inputs, donor)) if n not in self._in_order]
+            condition = " and ".join(f"{self.var[n]}.flags.c_contiguous" for n in checked)
+            out = f"({self.var[donor]} if {condition} else None)" if checked else self.var[donor]
+            return f"{var} = {self._name('f', ufunc_of(node))}({', '.join(names)}, out={out})"
+        kernel = self._name("f", node.row.kernels[self.array_class])
+        first = f"[{', '.join(names)}]" if node.row.variadic else ", ".join(names)
+        return f"{var} = {kernel}({', '.join([first, *parameters])})"
+
+    def _name(self, letter: str, value: Any) -> str:
+        name = f"{letter}{len(self._names)}"
+        self._names[name] = value
+        return name
+
+
+def given_values(graph: UniversalGraph, args: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+    """Arguments, in their trees, and parameters, as a list of raw arrays for a plan: checked.
+
+    Raises:
+        GraphError: an argument is missing or one too many, or of another structure, shape or dtype than the graph's input.
+    """
+    arguments: Any = graph.arguments
+    places, tree = optree.tree_flatten(arguments)
+    found: list[Any] = [None] * len(graph.inputs)
+    try:
+        leaves: list[Any] = tree.flatten_up_to(tuple(args))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise GraphError(
+            f"{graph.name}: the arguments are not of the graph's structure, {_argument_names(graph)}: {error}"
+        ) from None
+    for place, leaf in zip(places, leaves, strict=True):
+        if isinstance(place, str):
+            check_fixed(graph.name, place, leaf)
+        else:
+            found[place] = getattr(leaf, "raw", leaf)
+    own = {**graph.parameters, **named}
+    unknown = set(named) - set(graph.parameters)
+    if unknown:
+        graph.named(min(unknown))  # raises, with the names that there are, unless it is an argument
+        raise GraphError(f"{graph.name}: pass the input {min(unknown)!r} in its place, not by name")
+    found += [value_of(own[name]) for name in graph.parameter_nodes]
+    nodes = (*graph.inputs, *graph.parameter_nodes.values())
+    for i, (value, node) in enumerate(zip(found, nodes, strict=True)):
+        found[i] = value = backend.asarray(value) if not backend.is_array(value) or np.ndim(value) == 0 else value
+        if tuple(value.shape) != node.shape or numpy_dtype(value.dtype) != node.dtype:
+            raise GraphError(
+                f"{graph.name}: the input {node.name!r} is {described(node)}, the value given {value.dtype}{tuple(value.shape)}"
+            )
+    return found
+
+
+def _argument_names(graph: UniversalGraph) -> Any:
+    return optree.tree_map(lambda p: p if isinstance(p, str) else graph.inputs[p].name, graph.arguments)  # type: ignore[arg-type]
+
+
+def check_fixed(name: str, place: str, value: Any) -> None:
+    """Refuse an argument that is no array and not the one that the graph was traced with."""
+    from .trace import fixed
+
+    if fixed(value) != place:
+        raise GraphError(
+            f"{name}: this graph was traced with the argument {place}, so it cannot be run with {fixed(value)}"
+        )
+
+
+def class_of(values: Iterable[Any]) -> type:
+    """The class of array that a plan for these values runs on."""
+    return next((type(v) for v in values if not isinstance(v, (np.ndarray, np.generic))), np.ndarray)
