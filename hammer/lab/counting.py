@@ -193,8 +193,7 @@ backend.adopt(Counted, _Library())
 
 _ROW_OF = {"absolute": "abs", "fabs": "abs", "rint": "round", "conjugate": "conj", "arctan2": "atan2", "amax": "max", "amin": "min"}  # fmt: skip
 _FREE = frozenset(
-    "zeros_like ones_like empty_like full_like copy moveaxis transpose permute_dims matrix_transpose swapaxes ravel concatenate shape ndim size atleast_1d atleast_2d "
-    "copyto array_equal iscomplexobj result_type broadcast_arrays".split()
+    ["zeros_like", "ones_like", "empty_like", "full_like", "copy", "moveaxis", "transpose", "permute_dims", "matrix_transpose", "swapaxes", "ravel", "concatenate", "shape", "ndim", "size", "atleast_1d", "atleast_2d", "copyto", "array_equal", "iscomplexobj", "result_type", "broadcast_arrays"]
 )  # fmt: skip
 """Functions that move data, and count bytes only."""
 

@@ -128,7 +128,12 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         "bits": _bits([*(a for name, a in arrays.items() if name not in TIMES), *(p.numpy() for p in parameters)]),
     }
     measured = None if math.isnan(joules) else joules
-    outcome |= {"peak_bytes": memory.read(), "peak_since": memory.since, "joules": measured, "joules_source": energy.source}
+    outcome |= {
+        "peak_bytes": memory.read(),
+        "peak_since": memory.since,
+        "joules": measured,
+        "joules_source": energy.source,
+    }
     return outcome | _counts(spec, step, arrays), arrays
 
 
