@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 PICOJOULES = (2.3, 12.5)
 """Of the estimate: for a floating-point operation (the mean of a float32 addition, 0.9, and multiplication, 3.7) and for a
@@ -21,7 +22,8 @@ class Joules:
     """
 
     def __init__(self, root: Path = Path("/sys/class/powercap")):
-        self._files, self.joules = [], 0.0
+        self._files: list[list[Any]] = []
+        self.joules = 0.0
         for zone in sorted(root.glob("*-rapl:*")):
             try:
                 if (zone / "name").read_text().startswith("package"):
