@@ -106,7 +106,7 @@ def code_version(problem: str, own: tuple[Path, ...] = ()) -> str:
     engine = Path(autograd.__file__).parent
     files = [file for file in sorted(engine.rglob("*.py")) if engine / "testing" not in file.parents]
     files += [Path(hammer.__file__).with_name(f"{name}.py") for name in ("dog", "vortex")]
-    files += [lab / f"{name}.py" for name in ("datasets", "optimizers", "problem", "seeds", "trial")]
+    files += [lab / f"{name}.py" for name in ("counting", "datasets", "optimizers", "problem", "seeds", "trial")]
     built_in = lab / "problems" / f"{problem}.py"
     digest = hashlib.sha256(_code(built_in) if built_in.exists() else b"")
     for file in [*files, *own]:

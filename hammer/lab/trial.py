@@ -15,10 +15,10 @@ import numpy as np
 
 from autograd.optim import Optimizer
 
-from . import optimizers, problems
+from . import counting, meters, optimizers, problems
 from .seeds import Streams, phase_of
 
-TIMES = ("seconds",)
+TIMES = ("seconds", "cpu_seconds", "joules")
 """The arrays of a trial that are times, and so differ from run to run."""
 
 
@@ -83,12 +83,16 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         "loss": np.full(len(eval_step), np.inf),
         "metric": np.full(len(eval_step), np.nan),
         "seconds": np.zeros(len(eval_step)),
+        "cpu_seconds": np.zeros(len(eval_step)),
+        "joules": np.full(len(eval_step), np.nan),
     }
-    wall = cpu = 0.0
+    memory, energy = meters.PeakMemory(), meters.Joules()
+    wall = cpu = joules = 0.0
     step, diverged_at = 0, None
     for row, until in enumerate(eval_step):
         if stopped():
             raise Stopped
+        joules_before = energy.read()
         wall_before, cpu_before = time.perf_counter(), time.process_time()
         while step < until:
             loss = task.loss()
@@ -103,7 +107,8 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
             step += 1
         wall += time.perf_counter() - wall_before
         cpu += time.process_time() - cpu_before
-        arrays["seconds"][row:] = wall
+        joules += energy.read() - joules_before
+        arrays["seconds"][row:], arrays["cpu_seconds"][row:], arrays["joules"][row:] = wall, cpu, joules
         if diverged_at is None:
             judged, metric = task.evaluate()
             if math.isfinite(judged):
@@ -122,7 +127,32 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         "data": data,
         "bits": _bits([*(a for name, a in arrays.items() if name not in TIMES), *(p.numpy() for p in parameters)]),
     }
-    return outcome, arrays
+    measured = None if math.isnan(joules) else joules
+    outcome |= {
+        "peak_bytes": memory.read(),
+        "peak_since": memory.since,
+        "joules": measured,
+        "joules_source": energy.source,
+    }
+    return outcome | _counts(spec, step, arrays), arrays
+
+
+def _counts(spec: TrialSpec, steps: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What is counted, not measured; and the arrays ``flops`` and ``bytes_moved`` at each evaluation. A trial is one
+    process: it sends nothing by MPI."""
+    found: dict[str, Any] = {"gradient_evaluations": steps, "mpi_bytes": 0, "uncounted": None}
+    at = np.minimum(arrays["eval_step"], steps)
+    totals = np.full((len(at), 2), np.nan)
+    try:
+        cost = counting.step_cost(spec.problem, spec.optimizer, spec.dtype)
+        totals = np.array([cost.total(int(step)) for step in at])
+        flops, moved = cost.total(steps)
+        found |= {"flops": flops, "bytes_moved": moved, "joules_estimate": meters.estimate(flops, moved)}
+    except Exception as error:  # noqa: BLE001  (a person's own optimizer may do what cannot be counted; the trial stands)
+        found |= {"flops": None, "bytes_moved": None, "joules_estimate": None}
+        found["uncounted"] = f"{type(error).__name__}: {error}"
+    arrays["flops"], arrays["bytes_moved"] = totals.T
+    return found
 
 
 def _bits(arrays: list[np.ndarray]) -> str:

@@ -12,6 +12,9 @@ from ..comparison import Comparison
 from ..store import npz
 from . import tables
 
+COSTS = ("gradient_evaluations", "flops", "bytes_moved", "peak_bytes", "mpi_bytes", "joules", "joules_estimate")
+"""What a record says of a trial's cost. ``joules`` is empty where no counter was readable; the estimate is never a measurement."""
+
 
 def trials_csv(comparison: Comparison, summary: Summary) -> str:
     """One line for each finished trial, in the order of the config."""
@@ -29,7 +32,7 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
         "steps_to_target",
     ]
     columns += ["seconds_to_target", "wall_seconds", "cpu_seconds", "bits", "diverged_at", "root", "step_limit"]
-    columns += ["eval_every", "dtype", "code", "data", "error"]
+    columns += ["eval_every", "dtype", "code", "data", *COSTS, "error"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -59,6 +62,7 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
         row += [record.get("bits", ""), "" if record.get("diverged_at") is None else record["diverged_at"]]
         row += [spec[name] for name in ("root", "steps", "eval_every", "dtype")]
         row += [(record.get(name) or "")[:16] for name in ("code", "data")]
+        row += ["" if record.get(name) is None else record[name] for name in COSTS]
         writer.writerow([*row, record.get("error", "")])
     return buffer.getvalue()
 
@@ -75,7 +79,7 @@ def curves_npz(comparison: Comparison) -> bytes:
         if found:
             arrays[f"{workload}.key"] = np.array([key for key, _ in found])
             arrays[f"{workload}.eval_step"] = found[0][1].arrays["eval_step"]
-            for name in ("train_loss", "loss", "metric", "seconds"):
+            for name in ("train_loss", "loss", "metric", "seconds", "cpu_seconds", "flops", "bytes_moved", "joules"):
                 arrays[f"{workload}.{name}"] = np.array([t.arrays[name] for _, t in found])
     return npz(arrays)
 
