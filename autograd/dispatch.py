@@ -8,6 +8,7 @@ else they meet they pass on. Called without any tensor, as derivative rules call
 just run the kernel.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 from . import backend, batching, precision
 from .backend import HOST_SCALARS
 from .batch import Batch
-from .context import current
+from .context import caller, current
 from .tape import PICK, Node, Spec, next_serial
 from .tensor import DiffTensor
 
@@ -87,7 +88,8 @@ def _general(row: "Row") -> Callable:
                     chosen.apply = _general(chosen)
                 return chosen.apply(cast, **params) if variadic else chosen.apply(*cast, **params)
         if symbolic and cls is not Batch:
-            return _symbolic(this, raw, parents, params)
+            out = _symbolic(this, raw, parents, params)
+            return out if context is None or context.recording else _stopped(out)
         try:
             if cls is Batch:
                 out = batching.run(row, raw, params)
@@ -148,16 +150,31 @@ def _pick(out: Any, node: Node | None, index: int) -> DiffTensor:
 
 
 def _symbolic(row: "Row", raw: list, parents: list, params: dict) -> Any:
-    """Append a graph node: nothing is computed."""
-    inferred = row.infer(*(p if a is None else a for a, p in zip(raw, parents, strict=True)), **params)
+    """Append a graph node: nothing is computed. It knows its source line, as does the error of inputs that do not fit."""
+    inputs = [p if a is None else a for a, p in zip(raw, parents, strict=True)]
+    try:
+        inferred = row.infer(*inputs, **params)
+    except Exception as error:
+        failed = row.failure(error, tuple(inputs), params)
+        failed.symbols = [p for p in parents if p is not None]  # type: ignore[attr-defined]
+        raise failed from error
     if row.outputs == 1:
-        return DiffTensor._wrap(None, Node(row, tuple(parents), (None, *raw), params, *inferred))
+        node = Node(row, tuple(parents), (None, *raw), params, *inferred)
+        node.source = caller()
+        return DiffTensor._wrap(None, node)
     shapes, dtypes = zip(*inferred, strict=True)
     node = Node(row, tuple(parents), ((None,) * len(shapes), *raw), params, shapes, dtypes)
+    node.source = caller()
     return tuple(
         DiffTensor._wrap(None, Node(PICK, (node,), (), {"index": i}, shape, dtype))
         for i, (shape, dtype) in enumerate(inferred)
     )
+
+
+def _stopped(out: Any) -> Any:
+    """Symbolic outputs of a block that records nothing: no gradient may flow back through them."""
+    stop = importlib.import_module(".custom", __package__).stop_gradient.row
+    return tuple(_stopped(o) for o in out) if isinstance(out, tuple) else _symbolic(stop, [None], [out.node], {})
 
 
 def _bind(row: "Row", given: int, extra: tuple, params: dict) -> dict:

@@ -1,7 +1,11 @@
-"""What a message about a name says, wherever a name is looked up."""
+"""Errors that more than one room knows, and what a message about a name says, wherever a name is looked up."""
 
 import difflib
 from collections.abc import Iterable
+
+
+class NoValueError(TypeError):
+    """A value was asked of a symbolic tensor, as by an ``if`` that depends on data: a graph cannot be traced there."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from . import backend
 from .batch import Batch
 from .context import current
+from .errors import NoValueError
 from .lazy import LazyPass, added
 from .shapes import numpy_dtype
 from .tape import BackwardPass, Leaf, Node
@@ -161,7 +162,7 @@ class DiffTensor:
 
     def _value(self, what: str) -> Any:
         if self.raw is None:
-            raise TypeError(
+            raise NoValueError(
                 f"{what}: a symbolic tensor has no value; use operations and where() instead, and run the graph to get one"
             )
         return self.raw
@@ -309,8 +310,10 @@ class DiffTensor:
         return lambda: hooks.remove(hook) if hook in hooks else None
 
     def detach(self) -> Self:
-        """The same value as a constant."""
-        raw = self._value("detach()")
+        """The same value as a constant; of a symbolic tensor ``stop_gradient`` of it."""
+        if self.raw is None:
+            return importlib.import_module(".custom", __package__).stop_gradient(self)  # type: ignore[no-any-return]
+        raw = self.raw
         return self._wrap(raw.detached() if type(raw) is Batch else raw, None)
 
     def to(self, where: Any) -> "DiffTensor":
