@@ -60,7 +60,17 @@ def mobilenet_v1() -> Program:
     side = 112
     x = p.layer([], side, 32)
     channels = 32
-    for out, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]:
+    for out, stride in [
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ]:
         side //= stride
         x = p.layer([x], side, channels)
         x = p.layer([x], side, out)
@@ -149,7 +159,13 @@ def main(argv: list[str] | None = None) -> None:
         *common.table(
             ["buffers", "programs", "optimal, %", "mean excess, %", "worst excess, %"],
             [
-                [s["buffers_each"], s["programs"], 100 * s["optimal_share"], 100 * s["mean_excess"], 100 * s["worst_excess"]]
+                [
+                    s["buffers_each"],
+                    s["programs"],
+                    100 * s["optimal_share"],
+                    100 * s["mean_excess"],
+                    100 * s["worst_excess"],
+                ]
                 for s in small
             ],
         ),
