@@ -34,7 +34,7 @@ from .windows import Lengths, Padding, Windows, lengths, padded, paddings, same_
 __all__ = ["conv", "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "conv_weight"]
 
 _FEW = 8  # batches smaller than this are done sample by sample
-_COLUMNS = 8 << 20  # bytes of columns made at a time: they stay in the last cache, and a product is worth starting
+_COLUMNS = 2 << 20  # bytes of columns made at a time: they stay in the caches, and a product is worth starting
 
 
 @lru_cache(maxsize=1024)

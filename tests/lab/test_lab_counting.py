@@ -30,7 +30,7 @@ def test_a_pattern_goes_on_after_the_window() -> None:
 
 def test_what_has_no_row_is_named() -> None:
     x = counting._counted(np.ones(3), counting.Tally())
-    with pytest.raises(counting.Uncountable, match="numpy.nanmedian has no row"):
+    with pytest.raises(counting.Uncountable, match=r"numpy\.nanmedian has no row"):
         np.nanmedian(x)
 
 
