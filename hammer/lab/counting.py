@@ -113,7 +113,7 @@ def _model(problem: str, dtype: str) -> tuple[tuple[float, float], list[np.ndarr
     tally = Tally()
     with AutogradContext(observer=_charging(tally)):
         found = BackwardPass([task.loss()], record=True).run()
-    gradients = [found.get(p.node) for p in task.parameters]
+    gradients = [None if p.node is None else found.get(p.node) for p in task.parameters]
     return (
         (tally.flops, tally.bytes),
         [np.asarray(p.raw) for p in task.parameters],
@@ -165,7 +165,7 @@ class Counted(np.ndarray):
             tally.add((flops, moved))
         return out[0] if len(out) == 1 else _wrapped(result, tally)
 
-    def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         given = _arrays((*args, *kwargs.values()))
         tally = _tally(given)
         bare_args, bare_kwargs = _map(_bare, args), {k: _map(_bare, v) for k, v in kwargs.items()}
