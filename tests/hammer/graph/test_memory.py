@@ -89,6 +89,19 @@ def test_an_optimum_above_the_lower_bound():
     assert optimum(live) == smallest_by_grid(live) == plan(live).peak == 7
 
 
+def test_an_optimum_below_the_plan():
+    """The greedy orders do not find the smallest arena of these five buffers: the optimum must not be the plan's peak."""
+    live = [(4, 0, 1), (3, 1, 3), (1, 1, 4), (3, 2, 5), (3, 3, 5)]
+    assert optimum(live) == smallest_by_grid(live) == 10
+    assert plan(live).peak == 11
+
+
+def test_a_buffer_takes_the_smallest_gap_that_it_fits():
+    """Between those that stay there are gaps of 5 and of 3; the last to choose needs 3."""
+    live = [Buffer(*b) for b in [(9, 0, 9), (5, 0, 1), (8, 0, 9), (3, 0, 1), (7, 0, 9), (3, 2, 9)]]
+    assert memory._place(live, [0, 1, 2, 3, 4, 5]) == [0, 9, 14, 22, 25, 22]
+
+
 def test_plans_of_small_programs_are_rarely_above_the_optimum():
     rng = np.random.default_rng(1)
     excess = []
