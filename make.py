@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("HAMMER_VENV") or ROOT / ".venv").absolute()
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PEERS = ["torch==2.13.0", "jax==0.10.2"]
+PEERS = ["torch==2.13.0", "jax==0.10.2", "statsmodels==0.15.0"]
 
 
 def stop(message: str) -> None:
@@ -61,7 +61,7 @@ def setup(peers: bool = False) -> None:
         if run(*pip, "--no-deps", "--no-build-isolation", "--editable", "."):
             stop("pip could not install this project; its message is above")
         stamp.write_text(wanted)
-    if peers and run(PYTHON, "-c", "import torch, jax", stderr=subprocess.DEVNULL):
+    if peers and run(PYTHON, "-c", "import torch, jax, statsmodels", stderr=subprocess.DEVNULL):
         print(f"make.py: installing {' '.join(PEERS)}", flush=True)
         if run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS):
             stop("pip could not install the peers; the tests run without them: python3 make.py test")

@@ -231,6 +231,7 @@ def _pulled(f: Callable, x: Any, args: tuple, w: Any) -> tuple:
 def _packing(name: str, f: Callable, x0: Any, args: tuple) -> Packing:
     """How to pack x, for a solver; also checks what f returns."""
     x0 = constant(_map(tensor, x0))
+    Packing(x0)  # a symbolic x0 has no value to start from, and is refused here
     y = f(x0, *args)
     leaves = optree.tree_leaves(y)
     if any(map(is_tracked, leaves)):

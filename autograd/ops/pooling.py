@@ -78,7 +78,8 @@ def _np_max_pool(x: Any, kernel: Any, stride: Any, padding: Any) -> tuple:
     place = np.zeros_like(best, _place_dtype(fit))
     for k, at in enumerate(others, 1):
         value = x[(..., *at)]
-        larger = (value > best).astype(place.dtype)
+        larger = value > best
+        larger = larger.view(np.uint8) if place.dtype == np.uint8 else larger.astype(place.dtype)
         larger *= place.dtype.type(k)
         np.maximum(place, larger, out=place)  # k grows, so this is the last place that was better than all before it
         np.maximum(best, value, out=best)
