@@ -309,11 +309,14 @@ class Trainer:
     # ---- evaluation ----
 
     def evaluate(self, data: Any, *, batch_size: int = 256) -> dict[str, float]:
-        """The mean loss and the metrics over data, in evaluation mode and without recording; the mode is restored."""
+        """The mean loss and the metrics over data, in evaluation mode and without recording; the mode is restored.
+
+        The parameters are those that the optimizer would be judged by; see ``Optimizer.evaluation``.
+        """
         measured = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]
         for m in measured:
             m.reset()
-        with self.model.evaluating(), no_grad(), self._casting:
+        with self.model.evaluating(), self.optimizer.evaluation(), no_grad(), self._casting:
             for batch in as_loader(data, batch_size, shuffle=False, seed=self.seed).batches():
                 prediction, target, loss = self.compute(batch)
                 on_host = host(prediction), host(target)
@@ -322,10 +325,11 @@ class Trainer:
         return {m.name: m.value() for m in measured}
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
-        """The model's output on ``x`` (a tuple: on several inputs), by batches; see ``Module.infer``."""
+        """The model's output on ``x`` (a tuple: on several inputs), by batches, with the parameters of ``evaluate``; see ``Module.infer``."""
         inputs = x if isinstance(x, tuple) else (x,)
         like = self.optimizer.params[0].raw
-        return self.model.infer(*(beside(part, like) for part in inputs), batch_size=batch_size)
+        with self.optimizer.evaluation():
+            return self.model.infer(*(beside(part, like) for part in inputs), batch_size=batch_size)
 
     # ---- what is logged and saved ----
 

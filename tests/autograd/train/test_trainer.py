@@ -105,6 +105,25 @@ def test_evaluation_does_not_depend_on_batches_and_restores_modes() -> None:
     assert whole["accuracy"] == np.mean(trainer.predict(x).argmax(1) == y)
 
 
+@pytest.mark.parametrize("rule", [optim.lookahead(optim.sgd(0.1), k=1000), optim.schedule_free_sgd(0.1)])
+def test_the_parameters_that_a_method_is_judged_by_are_evaluated(rule: Any) -> None:
+    """Lookahead's slow weights, the average of schedule-free methods; training goes on from those that are stepped."""
+    x, y = data()
+    model = network(dropout=0.0)
+    optimizer = optim.Optimizer(model.parameters(), rule)
+    trainer = Trainer(model, "cross_entropy", optimizer, seed=3)
+    trainer.fit((x, y), epochs=1)
+    stepped = [p.numpy().copy() for p in model.parameters()]
+    model.eval()
+    with optimizer.evaluation():
+        judged = nn.CrossEntropyLoss()(model(DiffTensor(x)), DiffTensor(y)).item()
+        output = model.infer(x)
+    assert trainer.evaluate((x, y))["loss"] == pytest.approx(judged, rel=1e-5)
+    assert np.array_equal(trainer.predict(x), output)
+    assert not np.array_equal(model.infer(x), output)
+    assert all(np.array_equal(p.numpy(), before) for p, before in zip(model.parameters(), stepped, strict=True))
+
+
 def test_infer_takes_trees_and_restores_modes_after_errors() -> None:
     class Two(nn.Module):
         def forward(self, x: Any, y: Any) -> Any:
