@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import evidence, optimizers, problems, protocol, stats
+from . import evidence, meters, optimizers, problems, protocol, stats
 from .comparison import Comparison
 from .config import Config
 from .evidence import FEWEST_SEEDS, Control, Pairing, Profiles
@@ -25,12 +25,27 @@ class Setting:
 
 @dataclass(frozen=True)
 class Curve:
-    """Median and quartiles of the judged loss over the scoring seeds, at each evaluation."""
+    """Median and quartiles of the judged loss over the scoring seeds, at each evaluation.
+
+    ``spent`` is what had been spent until then, the median over the seeds, by the names in ``AXES``; it lacks what was not
+    counted or measured.
+    """
 
     step: np.ndarray
     median: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    spent: dict[str, np.ndarray]
+
+
+AXES = {
+    "steps": "steps",
+    "cpu_seconds": "processor seconds",
+    "flops": "FLOPs",
+    "joules": "joules",
+    "joules_estimate": "joules, estimated from FLOPs and bytes",
+}
+"""What a loss may be drawn over."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,18 @@ def _median(values: list[float], config: Config, rng: np.random.Generator) -> Es
     return Estimate(stats.median(array), *stats.median_interval(array, config.confidence, config.resamples, rng))
 
 
+def _spent(step: np.ndarray, trials: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    found = {"steps": step.astype(float)}
+    for name in ("cpu_seconds", "flops", "joules", "bytes_moved"):
+        rows = [arrays[name] for arrays in trials if name in arrays]  # reports of earlier versions have none
+        if rows and np.all(np.isfinite(rows)):
+            found[name] = np.median(rows, axis=0)
+    moved = found.pop("bytes_moved", None)
+    if moved is not None and "flops" in found and "joules" not in found:
+        found["joules_estimate"] = np.array([meters.estimate(f, b) for f, b in zip(found["flops"], moved, strict=True)])
+    return found
+
+
 def _cell(
     comparison: Comparison, pair: Pair, runs: list[Trial], target: float | None, rng: np.random.Generator
 ) -> Cell:
@@ -170,7 +197,8 @@ def _cell(
     if with_arrays:
         losses = np.array([t.arrays["loss"] for t in with_arrays])
         step = with_arrays[0].arrays["eval_step"]
-        curve = Curve(step, stats.quantile(losses, 0.5), stats.quantile(losses, 0.25), stats.quantile(losses, 0.75))
+        low, median, high = (stats.quantile(losses, q) for q in (0.25, 0.5, 0.75))
+        curve = Curve(step, median, low, high, _spent(step, [t.arrays for t in with_arrays]))
     rates = [t.record["wall_seconds"] / t.record["steps"] for t in with_arrays if t.record["steps"]]
     return Cell(
         hyper=None if state.chosen is None else state.settings[state.chosen],

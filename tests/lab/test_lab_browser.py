@@ -181,7 +181,7 @@ def test_text_stands_out(browser: Browser, page: Path, scheme: str) -> None:
     assert dark == (scheme == "dark")
 
 
-def test_tables_sort_and_the_legend_hides_curves(browser: Browser, page: Path) -> None:
+def test_tables_sort_the_legend_hides_curves_and_the_axis_can_be_chosen(browser: Browser, page: Path) -> None:
     browser.open(page, 1280, "light")
     column = "[...document.querySelector('th button').closest('table').tBodies[0].rows].map(r => r.cells[0].innerText)"
     click = "document.querySelector('th button').click()"
@@ -196,4 +196,13 @@ def test_tables_sort_and_the_legend_hides_curves(browser: Browser, page: Path) -
     assert browser.value(shown) < before
     browser.value("document.querySelector('.legend button').click()")
     assert browser.value(shown) == before
+    axes = browser.value("[...document.querySelectorAll('.axes button')].map(b => b.dataset.by)")
+    assert axes[:3] == ["steps", "cpu_seconds", "flops"]
+    assert axes[3] in ("joules", "joules_estimate")
+    for axis in [*axes[::-1], *axes]:
+        browser.value(f"document.querySelector('.axes [data-by={axis}]').click()")
+        seen = "[...document.querySelectorAll('.by')].filter(e => e.getClientRects().length).map(e => e.dataset.by)"
+        assert browser.value(seen) == [axis, axis]  # one chart for each of the two workloads
+        pressed = "[...document.querySelectorAll('.axes [aria-pressed=true]')].map(b => b.dataset.by)"
+        assert browser.value(pressed) == [axis]
     assert browser.complaints() == []

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .. import optimizers, problems, stats
-from ..analysis import Estimate, Summary
+from ..analysis import AXES, Estimate, Summary
 from . import style, svg
 from .text import hyper, number
 
@@ -24,12 +24,13 @@ def _axes(xs: tuple[float, float], ys: tuple[float, float], log_x: bool, log_y: 
     return svg.Axis(*xs, LEFT, WIDTH - RIGHT, log_x), svg.Axis(*ys, HEIGHT - BOTTOM, TOP, log_y)
 
 
-def curves(summary: Summary, workload: str) -> str:
-    """The judged loss over steps: median and quartiles over seeds of each optimizer, and the target."""
+def curves(summary: Summary, workload: str, axis: str = "steps") -> str:
+    """The judged loss over steps, or another of ``AXES``: median and quartiles over seeds of each optimizer, and the target."""
     found = [(name, summary.cells[workload, name]) for name in summary.config.optimizers]
-    drawn = [(name, cell, cell.curve) for name, cell in found if cell.curve is not None]
+    drawn = [(name, cell, cell.curve) for name, cell in found if cell.curve is not None and axis in cell.curve.spent]
     if not drawn:
-        return svg.words(WIDTH / 2, HEIGHT / 2, "no scoring runs yet", "label", "middle")
+        lacking = "no scoring runs yet" if axis == "steps" else "not counted or measured"
+        return svg.words(WIDTH / 2, HEIGHT / 2, lacking, "label", "middle")
     target = summary.targets[workload]
     losses = np.concatenate([np.concatenate([c.median, c.low]) for _, _, c in drawn])
     finite = losses[np.isfinite(losses)]
@@ -37,14 +38,15 @@ def curves(summary: Summary, workload: str) -> str:
     # A curve that first climbs far above where all started would flatten the others: the axis ends at three times that.
     top = 3.0 * max((c.median[0] for _, _, c in drawn if np.isfinite(c.median[0])), default=math.inf)
     shown = [*finite[finite <= top], *([target[0]] if target else [])]
-    x, y = _axes((0.0, float(drawn[0][2].step[-1])), svg.span(shown, log), False, log)
-    parts = [svg.frame(x, y, "steps")]
+    most = max(float(curve.spent[axis][-1]) for _, _, curve in drawn)
+    x, y = _axes((0.0, most or 1.0), svg.span(shown, log), False, log)
+    parts = [svg.frame(x, y, AXES[axis])]
     if target:
         level = y.at(target[0])
         parts.append(svg.line((x.start, x.end), (level, level), "goal", f"target {number(target[0])}"))
     for name, _, curve in drawn:
         rows = svg.every(curve.step, 120)
-        across = [x.at(s) for s in curve.step[rows]]
+        across = [x.at(s) for s in curve.spent[axis][rows]]
         parts.append(
             svg.band(
                 across,
@@ -58,16 +60,17 @@ def curves(summary: Summary, workload: str) -> str:
         title = f"{optimizers.get(name).title}: median {number(curve.median[-1])} at the end"
         parts.append(
             svg.line(
-                [x.at(s) for s in curve.step[rows]],
+                [x.at(s) for s in curve.spent[axis][rows]],
                 [y.at(v) for v in curve.median[rows]],
                 f"curve {series(summary, name)}",
                 title,
             )
         )
-    for name, cell, _ in drawn:
+    for name, cell, curve in drawn:
         if target and cell.steps is not None and math.isfinite(cell.steps.value):
             title = f"{optimizers.get(name).title}: target after {number(cell.steps.value)} steps (median), {cell.hits} of {cell.runs} seeds"
-            parts.append(svg.dot(x.at(cell.steps.value), y.at(target[0]), 4, f"mark {series(summary, name)}", title))
+            there = float(np.interp(cell.steps.value, curve.step, curve.spent[axis]))
+            parts.append(svg.dot(x.at(there), y.at(target[0]), 4, f"mark {series(summary, name)}", title))
     return "".join(parts)
 
 

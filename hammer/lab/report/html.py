@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from .. import optimizers, problems, protocol
-from ..analysis import Cell, Summary
+from ..analysis import AXES, Cell, Summary
 from ..seeds import phase_of
 from . import charts, evidence, style, text
 from .page import document, sort, table
@@ -99,15 +99,27 @@ def _figure(workload: str, content: str, kind: str, caption: str) -> str:
 
 
 def _curves(summary: Summary) -> str:
+    spent = [cell.curve.spent for cell in summary.cells.values() if cell.curve is not None]
+    axes = [axis for axis in AXES if axis == "steps" or any(axis in known for known in spent)]
     figures = []
     for workload in summary.config.workloads:
         problem, target = problems.get(workload), summary.targets[workload]
         goal = f"target {text.number(target[0])}" if target else "no target"
-        figures.append(
-            _figure(workload, charts.curves(summary, workload), "Loss curves", f"{escape(problem.loss)}; {goal}")
+        drawn = "".join(
+            f'<div class="by" data-by="{axis}"{"" if axis == "steps" else " hidden"}>'
+            + charts.chart(charts.curves(summary, workload, axis), f"Loss over {AXES[axis]}, {escape(problem.title)}")
+            + "</div>"
+            for axis in axes
         )
+        caption = f"{escape(problem.loss)}; {goal}"
+        figures.append(f"<figure><h3>{escape(problem.title)}</h3>{drawn}<figcaption>{caption}</figcaption></figure>")
     intro = "Median over scoring seeds, with the quartiles as a band; dotted, the target, and a dot where the median run reaches it."
-    return f'<section><h2>Loss curves</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div></section>'
+    buttons = "".join(
+        f'<button aria-pressed="{"true" if axis == "steps" else "false"}" data-by="{axis}">{AXES[axis]}</button>'
+        for axis in axes
+    )
+    choice = f'<div class="axes" role="group" aria-label="Loss over">{buttons}</div>' if len(axes) > 1 else ""
+    return f'<section><h2>Loss curves</h2><p class="soft">{intro}</p>{_legend(summary)}{choice}<div class="charts">{"".join(figures)}</div></section>'
 
 
 def _targets(summary: Summary) -> str:

@@ -19,6 +19,10 @@ document.querySelectorAll('.legend button').forEach(b=>b.addEventListener('click
  const off=document.body.classList.toggle('hide-'+b.dataset.series);
  document.querySelectorAll('.legend button[data-series="'+b.dataset.series+'"]').forEach(o=>o.setAttribute('aria-pressed',!off));
 }));
+document.querySelectorAll('.axes button').forEach(b=>b.addEventListener('click',()=>{
+ document.querySelectorAll('.axes button').forEach(o=>o.setAttribute('aria-pressed',o===b));
+ document.querySelectorAll('.by').forEach(e=>{e.hidden=e.dataset.by!==b.dataset.by});
+}));
 """
 
 

@@ -65,6 +65,9 @@ td.best{{font-weight:600}}td.best small{{font-weight:400}}.good{{color:var(--goo
 .legend button{{font:inherit;font-size:.92rem;color:var(--ink);background:var(--box);border:1px solid var(--line);border-radius:999px;padding:.2rem .8rem .2rem .55rem;cursor:pointer;display:flex;align-items:center;gap:.45rem}}
 .legend button[aria-pressed=false]{{opacity:.45;text-decoration:line-through}}
 .legend svg{{width:30px;height:10px}}
+.axes{{display:flex;flex-wrap:wrap;gap:.4rem;margin:.2rem 0 .9rem}}
+.axes button{{font:inherit;font-size:.86rem;color:var(--soft);background:none;border:0;border-bottom:2px solid transparent;padding:.1rem .3rem;cursor:pointer}}
+.axes button[aria-pressed=true]{{color:var(--ink);border-color:var(--s0)}}
 .charts{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:1.2rem 1.4rem}}
 figure{{margin:0;min-width:0}}figure svg{{width:100%;height:auto;display:block;overflow:visible}}
 figcaption{{line-height:1.35}}
