@@ -93,9 +93,8 @@ def _legend(summary: Summary) -> str:
     return f'<div class="legend">{"".join(buttons)}</div>'
 
 
-def _figure(workload: str, content: str, kind: str, caption: str) -> str:
-    problem = problems.get(workload)
-    return f"<figure><h3>{escape(problem.title)}</h3>{charts.chart(content, f'{kind}, {escape(problem.title)}')}<figcaption>{caption}</figcaption></figure>"
+def _figure(workload: str, drawn: str, caption: str) -> str:
+    return f"<figure><h3>{escape(problems.get(workload).title)}</h3>{drawn}<figcaption>{caption}</figcaption></figure>"
 
 
 def _curves(summary: Summary) -> str:
@@ -111,8 +110,7 @@ def _curves(summary: Summary) -> str:
             + "</div>"
             for axis in axes
         )
-        caption = f"{escape(problem.loss)}; {goal}"
-        figures.append(f"<figure><h3>{escape(problem.title)}</h3>{drawn}<figcaption>{caption}</figcaption></figure>")
+        figures.append(_figure(workload, drawn, f"{escape(problem.loss)}; {goal}"))
     intro = "Median over scoring seeds, with the quartiles as a band; dotted, the target, and a dot where the median run reaches it."
     buttons = "".join(
         f'<button aria-pressed="{"true" if axis == "steps" else "false"}" data-by="{axis}">{AXES[axis]}</button>'
@@ -179,9 +177,9 @@ def _tuning(summary: Summary) -> str:
     figures, rows, tuned = [], [], summary.config.rules == "tuned"
     for workload in summary.config.workloads:
         if tuned:
-            figures.append(
-                _figure(workload, charts.tuning(summary, workload), "Tuning", "median final loss on the tuning seeds")
-            )
+            title = f"Tuning, {escape(problems.get(workload).title)}"
+            drawn = charts.chart(charts.tuning(summary, workload), title)
+            figures.append(_figure(workload, drawn, "median final loss on the tuning seeds"))
         cells = "".join(
             f"<td>{escape(text.hyper(summary.cells[workload, name].hyper))}</td>" for name in summary.config.optimizers
         )
