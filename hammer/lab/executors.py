@@ -9,6 +9,7 @@ calls) is a few lines here, where a dead worker has to be traced to the trial th
 with a command that was killed, which loky's do not promise.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,7 +17,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -54,7 +55,8 @@ class Serial:
             while self._queue:
                 record = worker.run(self._queue.popleft())
                 if record is not None:
-                    done(record)
+                    with _undivided():
+                        done(record)
 
 
 class Processes(Serial):
@@ -129,16 +131,36 @@ def _collect(pending: dict[Future, Task], done: Done) -> list[Task]:
     """Hand over the trials that are finished, waiting for the first one. Returns those that were lost."""
     lost = []
     finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-    for future in finished:
-        task = pending.pop(future)
-        try:
-            record = future.result()
-        except BrokenProcessPool:
-            lost.append(task)
-            continue
-        if record is not None:
-            done(record)
+    with _undivided():
+        for future in finished:
+            task = pending.pop(future)
+            try:
+                record = future.result()
+            except BrokenProcessPool:
+                lost.append(task)
+                continue
+            if record is not None:
+                done(record)
     return lost
+
+
+@contextlib.contextmanager
+def _undivided() -> Iterator[None]:
+    """A block that Ctrl-C does not break off: KeyboardInterrupt is raised at its end. A finished trial is never half handed over."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield  # somebody else handles the signal
+        return
+    pressed = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed.is_set():
+        raise KeyboardInterrupt
 
 
 def _work(task: Task, *given: Any) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,17 @@ resamples: 100
 """
 
 
+# Chromium reads descriptor 3 and writes descriptor 4. A process of its own puts them there: what Popen would run between fork
+# and exec is refused by libraries that have threads. By way of 200 and 201, because 3 or 4 may be one of the two.
+PLACE = """import os, sys
+os.dup2(int(sys.argv[1]), 200)
+os.dup2(int(sys.argv[2]), 201)
+os.dup2(200, 3)
+os.dup2(201, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 class Browser:
     """One tab, driven by the DevTools protocol: messages are JSON with a zero byte behind each."""
 
@@ -39,17 +51,14 @@ class Browser:
         here_out, there_in = os.pipe()  # what is written to there_in is read by us, and so on
         there_out, here_in = os.pipe()
 
-        def place() -> None:  # Chromium reads descriptor 3 and writes descriptor 4
-            os.dup2(there_out, 200)  # far away first: 3 or 4 may be one of the two
-            os.dup2(there_in, 201)
-            os.dup2(200, 3)
-            os.dup2(201, 4)
-
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
         flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "about:blank"]
         assert CHROMIUM is not None
         self.process = subprocess.Popen(
-            [CHROMIUM, *flags], preexec_fn=place, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", PLACE, str(there_out), str(there_in), CHROMIUM, *flags],
+            pass_fds=(there_out, there_in),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self.alarm = threading.Timer(SECONDS, self.process.kill)
         self.alarm.start()

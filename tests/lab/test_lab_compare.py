@@ -146,6 +146,30 @@ def test_an_interrupted_comparison_keeps_what_is_done_and_resumes(
     assert "Unfinished" not in (tmp_path / "reports/tiny/index.html").read_text()
 
 
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_ctrl_c_while_a_finished_trial_is_handed_over_does_not_lose_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], executor: str
+) -> None:
+    load, pressed = Store.load, []
+
+    def press(self: Store, key: str) -> object:
+        if not pressed and self.path(key).exists():
+            pressed.append(key)
+            signal.raise_signal(signal.SIGINT)
+        return load(self, key)
+
+    monkeypatch.setattr(Store, "load", press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert compare(tmp_path, "--executor", executor) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (reported,) = map(int, re.findall(rf"(\d+) of {TOTAL} trials, \d+ s", capsys.readouterr().out))
+    assert pressed[0] in results(tmp_path / "store")
+    assert 1 <= reported <= len(results(tmp_path / "store")) <= reported + 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to a process group")
 def test_ctrl_c_on_the_command_exits_with_130(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text("workloads: [quadratic]\noptimizers: [adam]\nsteps: 2000\nseeds: 200\n")
