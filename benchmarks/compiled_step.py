@@ -88,13 +88,14 @@ class Bench:
 
     def weigh(self, case: str) -> dict[str, float]:
         """FLOPs and bytes of a step by the table's cost column, and the bytes that any program must move (Hammer only)."""
+        from workloads_layers import our_function, our_model
+
         from autograd import value_and_grad
         from hammer.graph import UniversalGraph
-        from workloads_layers import our_function, our_model
 
         given = workloads.problem(case)
         if case in workloads.FUNCTIONS:
-            both = value_and_grad(our_function(case, given.data), argnums=tuple(range(len(given.weights))))
+            both = value_and_grad(our_function(case, given.data), tuple(range(len(given.weights))))
             cost = UniversalGraph.trace(both, *given.weights).optimize().cost()
             flops, moved = cost.flops, float(cost.bytes)
         else:

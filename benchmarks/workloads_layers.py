@@ -3,12 +3,12 @@
 ``step_of(library, workload)`` is a ``workloads.Step``.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from workloads import FUNCTIONS, LSTM, MLPS, RATE, SSM, TRANSFORMER, Problem, Step, chain, fastest, problem
-
 
 # ---- models ----
 
@@ -59,7 +59,7 @@ def model_of(nn: Any, workload: str, parts: Any) -> Any:
             nn.Linear(9216, 128), nn.ReLU(), nn.Linear(128, 10),
         )  # fmt: skip
     sizes = MLPS[workload][0]
-    layers = [layer for m, n in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(m, n), nn.ReLU())]
+    layers = [layer for m, n in itertools.pairwise(sizes) for layer in (nn.Linear(m, n), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
 
@@ -133,7 +133,7 @@ def _ours(workload: str, given: Problem, compiled: bool) -> Step:
     from autograd import DiffTensor, optim, value_and_grad
 
     if workload in FUNCTIONS:
-        both = value_and_grad(our_function(workload, given.data), argnums=tuple(range(len(given.weights))))
+        both = value_and_grad(our_function(workload, given.data), tuple(range(len(given.weights))))
         if compiled:
             import hammer
 
@@ -178,13 +178,14 @@ class _TorchParts:
         decay = torch.sigmoid(alpha)
         if self.by_convolution:  # with the kernel c aᵗ b, as S4D does it (Gu et al. 2022)
             t = x.shape[1]
-            kernel = torch.exp(torch.arange(t, device=x.device)[:, None] * torch.log(decay)) * (b * c)
-            product = torch.fft.rfft(x, 2 * t, dim=1) * torch.fft.rfft(kernel, 2 * t, dim=0)
-            return torch.fft.irfft(product, 2 * t, dim=1)[:, :t]
+            kernel = torch.exp(torch.log(decay)[:, None] * torch.arange(t)) * (b * c)[:, None]
+            inputs = x.transpose(1, 2).contiguous()
+            product = torch.fft.rfft(inputs, 2 * t) * torch.fft.rfft(kernel, 2 * t)
+            return torch.fft.irfft(product, 2 * t)[..., :t].transpose(1, 2)
         inputs, states = b * x, []
         h = torch.zeros_like(inputs[:, 0])
         for u in inputs.unbind(1):
-            h = decay * h + u
+            h = torch.addcmul(u, decay, h)
             states.append(h)
         return c * torch.stack(states, 1)
 
