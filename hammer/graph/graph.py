@@ -278,6 +278,23 @@ class UniversalGraph:
 
         return to_mermaid(self)
 
+    def to_html(self, backward: "UniversalGraph | None" = None) -> str:
+        """The graph as one HTML page that needs no network: zoom, search, FLOPs, bytes, memory and source line of each node.
+
+        Args:
+            backward: a graph of the gradient of this one (not optimised, so that they have their nodes in common): what only it
+                has is drawn beside, from the bottom up.
+        """
+        from .view import to_html
+
+        return to_html(self, backward)
+
+    def save_html(self, path: Path | str, backward: "UniversalGraph | None" = None) -> None:
+        """Write the page that ``to_html`` makes to a file, as a whole or not at all."""
+        from .view import save_html
+
+        save_html(self, path, backward)
+
     def save(self, path: Path | str) -> None:
         """Keep it as one file, with the present values of its parameters: JSON and arrays, versioned, checksummed, no code.
 
