@@ -21,15 +21,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HIPS_HOME = Path(__file__).resolve().parent / ".venv-hips"
 LIBRARIES = ("ours", "torch", "jax", "mygrad", "hips")
-TITLES = {"ours": "Hammer", "torch": "PyTorch (eager)", "jax": "JAX (jit)", "mygrad": "MyGrad", "hips": "HIPS autograd"}
-_MODULES = {"ours": "autograd", "torch": "torch", "jax": "jax", "mygrad": "mygrad", "hips": "autograd"}
+TITLES = {
+    "ours": "Hammer", "ours_eager": "Hammer (eager)", "torch": "PyTorch (eager)", "torch_compile": "PyTorch (torch.compile)",
+    "jax": "JAX (jit)", "mygrad": "MyGrad", "hips": "HIPS autograd",
+}  # fmt: skip
+OURS = ("ours", "ours_eager")
+_MODULES = {
+    "ours": "autograd", "ours_eager": "autograd", "torch": "torch", "torch_compile": "torch", "jax": "jax", "mygrad": "mygrad",
+    "hips": "autograd",
+}  # fmt: skip
 
 
 class Missing(Exception):
@@ -41,14 +48,14 @@ class Missing(Exception):
 
 def load(library: str) -> dict[str, Any]:
     """Import a library into this process. Returns what the parent prints of it. Raises ``Missing``."""
-    if library == "ours":
+    if library in OURS:
         sys.path.insert(0, str(ROOT))  # the code beside this script, whatever is installed
     name = _MODULES[library]
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         raise Missing(f"{TITLES[library]} cannot be imported by {os.path.basename(sys.executable)}: {error}") from None
-    if (getattr(module, "__distribution__", None) == "hammer-grad") != (library == "ours") and name == "autograd":
+    if (getattr(module, "__distribution__", None) == "hammer-grad") != (library in OURS) and name == "autograd":
         raise Missing(f"the package 'autograd' of this interpreter is not {TITLES[library]}")
     import numpy
 
@@ -78,7 +85,7 @@ def pools(library: str = "") -> list[str]:
                     " ,", ","
                 )
             )
-    if library == "torch":
+    if _MODULES.get(library) == "torch":
         import torch
 
         found.append(f"torch.get_num_threads() = {torch.get_num_threads()}")
@@ -102,6 +109,10 @@ class _State:
         self.calls[case] = max(1, round(seconds / took))
         self.limits[case] = 2 * seconds
         return {"values": [float(v) for v in values[:checks]], "calls": self.calls[case]}
+
+    def forget(self, case: str) -> None:
+        """Let go of a case and its memory."""
+        self.cases.pop(case, None)
 
     def time(self, case: str) -> float:
         """Seconds for one call: the fastest of up to five parts of a block, after one untimed call.
@@ -139,6 +150,7 @@ def serve(library: str, build: Callable[[str, str], Callable[[], Any]], **comman
         "load": lambda: load(library),
         "prepare": state.prepare,
         "time": state.time,
+        "forget": state.forget,
         **commands,
     }
     for line in sys.stdin:
@@ -168,6 +180,9 @@ class Worker:
         if threads == 1:
             environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
         environment.setdefault("JAX_PLATFORMS", "cpu")
+        environment.setdefault(
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1"
+        )  # so that what compiling takes can be measured
         environment.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler tells stderr that it starts
         self._process = subprocess.Popen([python, script, "--worker", library, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)  # fmt: skip
 
@@ -201,6 +216,15 @@ class Worker:
 
     def _ended(self) -> str:
         return f"the {self.library} worker ended with exit code {self._process.wait()} before it answered"
+
+    def ran(self) -> int | None:
+        """Nanoseconds of processor time that the threads of the process have used so far; None where Linux does not say."""
+        folder = Path(f"/proc/{self._process.pid}/task")
+        total = 0
+        for thread in folder.glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # a thread may end meanwhile
+                total += int(thread.read_text().split()[0])
+        return total if folder.exists() else None
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
@@ -245,11 +269,11 @@ def start(
     left_out: dict[str, str] = {}
     try:
         for library in options.libraries.split(","):
-            if library not in LIBRARIES:
-                raise SystemExit(f"--libraries: {library!r} is not known; choose from {', '.join(LIBRARIES)}")
+            if library not in TITLES:
+                raise SystemExit(f"--libraries: {library!r} is not known; choose from {', '.join(TITLES)}")
             try:
                 python = hips_python(options.hips_python, options.make_hips) if library == "hips" else sys.executable
-                if library != "hips" and library != "ours" and importlib.util.find_spec(_MODULES[library]) is None:
+                if library != "hips" and library not in OURS and importlib.util.find_spec(_MODULES[library]) is None:
                     raise Missing(f"{TITLES[library]} is not installed (extra 'peers')")
                 started[library] = Worker(library, script, python, options.threads, arguments)
                 started[library].send("load")
@@ -284,18 +308,32 @@ def prepare(
     return values, left_out
 
 
+def settled(workers: Iterable[Worker], limit: float = 0.5) -> None:
+    """Wait until no worker uses the processor any more: threads of a pool spin for a while when they have nothing to do."""
+    workers = list(workers)
+    end = time.monotonic() + limit
+    before = [w.ran() for w in workers]
+    while time.monotonic() < end:
+        time.sleep(0.01 if None not in before else limit / 10)
+        now = [w.ran() for w in workers]
+        if None in now or all(b - a < 1_000_000 for a, b in zip(before, now, strict=True)):
+            return
+        before = now
+
+
 def interleave(
     running: dict[str, Worker],
     values: dict[str, dict[str, list[float]]],
     rounds: int,
     deadline: float,
     pause: float = 0.0,
+    settle: bool = False,
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds for one call, ``{case: {library: [one figure for each round]}}``.
 
     In each round every case is run by every library in turn, starting with another library each time. ``pause`` seconds
-    go before a block, in which the thread pool of the library before can fall asleep. No round starts after ``deadline``
-    (as of ``time.monotonic()``), except the first.
+    go before a block, in which the thread pool of the library before can fall asleep; ``settle``: as many as it takes (see
+    ``settled``). No round starts after ``deadline`` (as of ``time.monotonic()``), except the first.
     """
     seconds: dict[str, dict[str, list[float]]] = {
         case: {library: [] for library in there} for case, there in values.items()
@@ -308,5 +346,7 @@ def interleave(
             k = r % len(order) if order else 0
             for library in order[k:] + order[:k]:
                 time.sleep(pause)
+                if settle:
+                    settled(running.values())
                 there[library].append(running[library].ask("time", case=case))
     return seconds

@@ -56,7 +56,7 @@ class UniversalGraph:
         self.inputs = tuple(inputs)
         self.name = name
         self.arguments = tuple(range(len(self.inputs))) if arguments is None else arguments
-        self._plans: dict[type, Any] = {}
+        self._plans: dict[tuple[type, bool], Any] = {}
         found, self._results = _flatten(outputs)
         for output in found:
             if not isinstance(output, Node) or output.several:
@@ -194,13 +194,14 @@ class UniversalGraph:
         values = given_values(self, args, parameters)
         return self.rebuild(self.plan(class_of(values))(values))
 
-    def plan(self, array_class: type = np.ndarray) -> Any:
-        """The program that runs the graph on arrays of a class (``execute.Plan``); made once."""
-        from .execute import Plan
+    def plan(self, array_class: type = np.ndarray, exact: bool = True) -> Any:
+        """The program that runs the graph on arrays of a class (see ``execute.make_plan``); made once."""
+        from .execute import make_plan
 
-        if array_class not in self._plans:
-            self._plans[array_class] = Plan(self, array_class)
-        return self._plans[array_class]
+        key = array_class, exact
+        if key not in self._plans:
+            self._plans[key] = make_plan(self, array_class, exact)
+        return self._plans[key]
 
     def _inlined(self, args: tuple, parameters: dict[str, Any]) -> Any:
         from .trace import inline
@@ -277,6 +278,23 @@ class UniversalGraph:
         from .show import to_mermaid
 
         return to_mermaid(self)
+
+    def to_html(self, backward: "UniversalGraph | None" = None) -> str:
+        """The graph as one HTML page that needs no network: zoom, search, FLOPs, bytes, memory and source line of each node.
+
+        Args:
+            backward: a graph of the gradient of this one (not optimised, so that they have their nodes in common): what only it
+                has is drawn beside, from the bottom up.
+        """
+        from .view import to_html
+
+        return to_html(self, backward)
+
+    def save_html(self, path: Path | str, backward: "UniversalGraph | None" = None) -> None:
+        """Write the page that ``to_html`` makes to a file, as a whole or not at all."""
+        from .view import save_html
+
+        save_html(self, path, backward)
 
     def save(self, path: Path | str) -> None:
         """Keep it as one file, with the present values of its parameters: JSON and arrays, versioned, checksummed, no code.

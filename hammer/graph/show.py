@@ -1,5 +1,6 @@
 """Graphs to look at: as text, as a drawing for Graphviz, as a diagram for Mermaid."""
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -10,11 +11,11 @@ SHOWN = 60
 """Characters of an attribute's value that are shown."""
 
 
-def names_of(graph: UniversalGraph) -> dict[Node, str]:
-    """A name for each node: inputs' own, numbers' values, and %0, %1, ... in the order of the graph."""
+def names_of(nodes: Iterable[Node]) -> dict[Node, str]:
+    """A name for each node: inputs' own, numbers' values, and %0, %1, ... in their order."""
     names: dict[Node, str] = {}
     numbered = count()
-    for node in graph.nodes:
+    for node in nodes:
         if node.row is INPUT:
             names[node] = node.name
         elif is_number(node):
@@ -28,20 +29,21 @@ def _call(node: Node, names: dict[Node, str]) -> str:
     if node.row is PICK:
         return f"{names[node.inputs[0]]}[{node.attributes['index']}]"
     if node.row is CONSTANT:
-        return f"constant {_short(node.value.tolist() if hasattr(node.value, 'tolist') else node.value)}"
+        return f"constant {short(node.value.tolist() if hasattr(node.value, 'tolist') else node.value)}"
     given = [names[n] for n in node.inputs]
-    given += [f"{k}={_short(v)}" for k, v in node.attributes.items()]
+    given += [f"{k}={short(v)}" for k, v in node.attributes.items()]
     return f"{node.op}({', '.join(given)})"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as text, cut where it gets long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def text(graph: UniversalGraph, sources: bool = False) -> str:
     """The graph as a program, one node a line; with the line of the source that made each, if wanted."""
-    names = names_of(graph)
+    names = names_of(graph.nodes)
     lines = [f"{graph.name}({', '.join(f'{n.name}: {described(n)}' for n in graph.inputs)}):"]
     lines += [f"    parameter {n.name}: {described(n)}" for n in graph.parameter_nodes.values()]
     for node in graph.nodes:
@@ -60,9 +62,21 @@ class _Name(str):
         return str(self)
 
 
+def titles_of(nodes: Iterable[Node]) -> dict[Node, str]:
+    """What stands in a drawn node: an input's name, or the operation and the numbers among its inputs."""
+    nodes = list(nodes)
+    names = names_of(nodes)
+    return {
+        n: names[n]
+        if n.row is INPUT or is_number(n)
+        else " ".join([n.op, *(names[m] for m in n.inputs if is_number(m))])
+        for n in nodes
+    }
+
+
 def _drawn(graph: UniversalGraph) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
     """Nodes as (id, label, kind) and edges as (from, to), without numbers, which stand in the labels."""
-    names = names_of(graph)
+    titles = titles_of(graph.nodes)
     ids = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
     nodes, edges = [], []
     for node in graph.nodes:
@@ -78,9 +92,7 @@ def _drawn(graph: UniversalGraph) -> tuple[list[tuple[str, str, str]], list[tupl
             else "op"
         )
         kind = "parameter" if node in graph.parameter_nodes.values() else kind
-        numbers = [names[n] for n in node.inputs if is_number(n)]
-        title = names[node] if node.row is INPUT else f"{node.op} {' '.join(numbers)}".strip()
-        nodes.append((ids[node], f"{title}\n{described(node)}", kind))
+        nodes.append((ids[node], f"{titles[node]}\n{described(node)}", kind))
         edges += [(ids[n], ids[node]) for n in node.inputs if not is_number(n)]
     return nodes, edges
 

@@ -1,0 +1,69 @@
+"""Places for the nodes of a graph: a row for each depth, and within a row as near to what they are joined with as there is room.
+
+It is the layered drawing of Sugiyama, Tagawa and Toda (1981) with one idea for order and coordinates together: in each sweep
+a row is sorted by the mean place of its neighbours in the rows before (or behind), and then given the places nearest to those
+means, in the least squares sense, that keep the order and a distance. That is isotonic regression, solved by pooling
+adjacent violators (Ayer et al. 1955).
+"""
+
+from collections.abc import Sequence
+
+SWEEPS = 12
+
+
+def rows_of(inputs: Sequence[Sequence[int]]) -> list[int]:
+    """The row of each node: below all it is computed from; of a node that is computed from nothing: just above its first use.
+
+    Args:
+        inputs: for each node those that it is computed from, by number; each number is smaller than the node's own.
+    """
+    rows = [0] * len(inputs)
+    first = [-1] * len(inputs)
+    for i, given in enumerate(inputs):
+        rows[i] = 1 + max((rows[j] for j in given), default=-1)
+        for j in given:
+            first[j] = rows[i] if first[j] < 0 else min(first[j], rows[i])
+    return [max(first[i] - 1, 0) if not given and first[i] >= 0 else rows[i] for i, given in enumerate(inputs)]
+
+
+def spaced(wanted: Sequence[float], distance: float) -> list[float]:
+    """The places nearest to those wanted, in the least squares sense, that ascend by ``distance`` or more."""
+    blocks: list[tuple[float, int]] = []  # (mean, count) of what is pooled, of wanted places less the distances before them
+    for i, place in enumerate(wanted):
+        mean, count = place - i * distance, 1
+        while blocks and blocks[-1][0] > mean:
+            other, n = blocks.pop()
+            mean, count = (mean * count + other * n) / (count + n), count + n
+        blocks.append((mean, count))
+    flat = [mean for mean, count in blocks for _ in range(count)]
+    return [place + i * distance for i, place in enumerate(flat)]
+
+
+def columns_of(rows: Sequence[int], inputs: Sequence[Sequence[int]]) -> list[float]:
+    """The place of each node in its row, from 0, such that two in a row are 1 or more apart."""
+    above: list[list[int]] = [list(given) for given in inputs]
+    below: list[list[int]] = [[] for _ in inputs]
+    for i, given in enumerate(inputs):
+        for j in given:
+            below[j].append(i)
+    members: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        members.setdefault(row, []).append(i)
+    x = [0.0] * len(rows)
+    for row in members.values():
+        for place, i in enumerate(row):
+            x[i] = place - (len(row) - 1) / 2
+    for sweep in range(SWEEPS):
+        neighbours = above if sweep % 2 == 0 else below
+        for row in sorted(members, reverse=sweep % 2 == 1):
+            wanted = {i: _mean([x[j] for j in neighbours[i]], x[i]) for i in members[row]}
+            order = sorted(members[row], key=wanted.__getitem__)
+            for i, place in zip(order, spaced([wanted[i] for i in order], 1.0), strict=True):
+                x[i] = place
+            members[row] = order
+    least = min(x, default=0.0)
+    return [place - least for place in x]
+
+
+def _mean(places: Sequence[float], otherwise: float) -> float:
+    return sum(places) / len(places) if places else otherwise
