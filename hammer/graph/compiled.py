@@ -26,13 +26,9 @@ from autograd.tensor import DiffTensor
 from .execute import class_of, make_plan
 from .graph import UniversalGraph
 from .held import captured, holders_of, tensors_among
-from .ir import CONSTANT, GraphError, Node, input_node
+from .ir import CONSTANT, CompileWarning, GraphError, Node, input_node
 from .passes import rebuilt
 from .trace import Lowering, Spec, Traced, line_of, replay, traced, zeros
-
-
-class CompileWarning(UserWarning):
-    """A function cannot be traced and runs uncompiled. The warning says why, and which line."""
 
 
 def compile(function: Callable | None = None, *, exact: bool = True, cache: int = 64, fallback: bool = True) -> Any:

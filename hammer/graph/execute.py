@@ -15,6 +15,7 @@ parameters do. Everything that reads the old value comes before that.
 """
 
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from autograd import backend
 from autograd.shapes import numpy_dtype
 
 from .graph import UniversalGraph, is_number, value_of
-from .ir import CONSTANT, INPUT, PICK, GraphError, Node, described
+from .ir import CONSTANT, INPUT, PICK, CompileWarning, GraphError, Node, described
 
 UFUNCS: dict[Any, np.ufunc] = {
     operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.true_divide,
@@ -136,7 +137,30 @@ def make_plan(
         GraphError: a write between values of different shapes or dtypes, of a value without axes (a NumPy number cannot be
             written to), or two to one input.
     """
+    if not exact and array_class is np.ndarray:
+        native = _native(graph, writes)
+        if native is not None:
+            return native
     return Plan(graph, array_class, writes=writes)
+
+
+def _native(graph: UniversalGraph, writes: Mapping[int, int] | None) -> Any:
+    """The plan as machine code; None where there is none, which is said once."""
+    from .native import NativePlan, Unlowered, unavailable
+
+    reason = unavailable()
+    if reason is not None:
+        if reason not in _told:
+            _told.add(reason)
+            warnings.warn(f"graphs run by NumPy, operation by operation, not as machine code: {reason}", CompileWarning, stacklevel=4)
+        return None
+    try:
+        return NativePlan(graph, checked_writes(graph, writes or {}))
+    except Unlowered:
+        return None
+
+
+_told: set[str] = set()
 
 
 def checked_writes(graph: UniversalGraph, writes: Mapping[int, int]) -> dict[int, int]:

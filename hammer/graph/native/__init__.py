@@ -8,6 +8,6 @@ What numba would do here is done with the library beneath it, llvmlite: programs
 of minutes, and one call runs a whole program, products of matrices included.
 """
 
-from .plan import NativePlan, unavailable
+from .plan import NativePlan, Unlowered, unavailable
 
-__all__ = ["NativePlan", "unavailable"]
+__all__ = ["NativePlan", "Unlowered", "unavailable"]

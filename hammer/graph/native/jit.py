@@ -25,15 +25,25 @@ def available() -> bool:
 
 
 @functools.cache
-def _machine() -> tuple[Any, str]:
+def _host() -> tuple[str, str, str]:
+    """The processor, its features, and what object code depends on beside the text."""
     import llvmlite
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault")
-    return machine, f"{llvmlite.__version__} {llvm.llvm_version_info} {cpu} {features}"
+    return cpu, features, f"{llvmlite.__version__} {llvm.llvm_version_info} {cpu} {features}"
+
+
+def _machine() -> Any:
+    """A machine to compile for; an engine that is given one owns it, and frees it with itself."""
+    import llvmlite.binding as llvm
+
+    cpu, features, _ = _host()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault")
 
 
 def folder() -> Path:
@@ -65,17 +75,17 @@ class Library:
     def __init__(self, text: str):
         import llvmlite.binding as llvm
 
-        machine, version = _machine()
+        _, _, version = _host()
         text = "\n".join([text, *_declarations(text)])
         digest = hashlib.blake2b(f"{version}\n{text}".encode(), digest_size=20).hexdigest()
         path = folder() / f"{digest}.o"
         code = _read(path)
         self.compiled = code is None
         if code is None:
-            code = _compiled(text, machine)
+            code = _compiled(text)
             _write(path, code)
         empty = llvm.parse_assembly("")
-        self._engine = llvm.create_mcjit_compiler(empty, machine)
+        self._engine = llvm.create_mcjit_compiler(empty, _machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
@@ -91,10 +101,10 @@ def _declarations(text: str) -> Iterable[str]:
     return found.values()
 
 
-def _compiled(text: str, machine: Any) -> bytes:
+def _compiled(text: str) -> bytes:
     import llvmlite.binding as llvm
 
-    module = llvm.parse_assembly(text)
+    machine, module = _machine(), llvm.parse_assembly(text)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True

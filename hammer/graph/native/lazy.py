@@ -61,6 +61,7 @@ class Term:
 
     __int__ = __float__ = __index__ = __len__ = __iter__ = __array__ = __bool__  # type: ignore[assignment]
     __hash__ = object.__hash__
+    __array_ufunc__ = None  # NumPy's numbers leave it to the methods below
 
     def __add__(self, y: Any) -> "Term":
         return elementwise("add", self, y)

@@ -125,8 +125,8 @@ def _lower(done: Lowered, node: Node, inputs: list[Any]) -> Any:
         if [(m.shape, m.dtype) for m in several] != avals:
             raise Unlowered(f"{node.op} would become another shape or dtype")
         return several if node.several else made
-    except (Unlowered, NotImplementedError):
-        pass  # its kernel for NumPy does it
+    except (Unlowered, AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
+        pass  # not a kernel for terms: the one for NumPy does it
     args = [x if isinstance(x, Term) else lazy.number(done.pool, x, n.dtype) for x, n in zip(inputs, node.inputs, strict=True)]
     made = done.call("python", args, avals, node)
     return made if node.several else made[0]

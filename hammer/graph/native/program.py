@@ -112,7 +112,7 @@ class _Maker:
                 parts.append(Native(sum(isinstance(p, Native) for p in parts)))
             parts[-1].kernels += [(step, k, self.scratch.get((i, j)), self.shared.get(i)) for j, k in enumerate(found)]
         segments = [self._segment(p) for p in parts if isinstance(p, Native)]
-        text = "\n\n".join([*self.functions.values(), *segments, "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"])
+        text = "\n\n".join([*self.functions.values(), *segments])
         return Program(
             text, parts, self.places, self.arena, self.table, self.first_output, self.first_function, self.made, self.threads, self.donated, self.bound,
         )  # fmt: skip
