@@ -338,6 +338,10 @@ class _Scheduler:
                         self.roots.discard(t)
                         step.roots.remove(root)
                         del step.made[t]
+        for step in self.done.steps:
+            if isinstance(step, Nest):
+                for root in step.roots:  # what is not stored any more is computed from what is
+                    root.reads = self.reads(root.expression, root.term)
 
     def _read_by(self, step: Any) -> Iterator[Term]:
         if isinstance(step, Nest):
