@@ -19,9 +19,11 @@ from .graph import UniversalGraph
 from .ir import GraphError, Node
 from .passes import optimize
 from .sizes import Size, SizedGraph
+from .stages import Update
+from .step import TrainingStep, training_step
 from .trace import Spec
 
 __all__ = [
     "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Plan", "Size", "SizedGraph", "Spec",
-    "UniversalGraph", "Value", "compile", "optimize",
+    "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "training_step",
 ]  # fmt: skip
