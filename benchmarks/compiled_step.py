@@ -37,6 +37,9 @@ import workloads
 
 LIBRARIES = ("ours", "ours_eager", "torch", "torch_compile", "jax", "mygrad", "hips")
 QUICK = ("ours", "ours_eager", "torch", "jax")
+QUICK_WORKLOADS = ("mlp_tiny", "mlp_small", "lstm", "transformer", "chain", "layer_norm")
+QUICK_SECONDS = 34
+"""After which a quick run begins no further workload: the slowest takes some ten seconds on a busy machine."""
 STEPS_CHECKED = 4
 MATRIX, COPIED = 2048, 1 << 28
 """Rows of the square matrices, and bytes copied, that the roofs are measured with."""
@@ -294,7 +297,8 @@ def main(argv: list[str] | None = None) -> None:
         bench = Bench(options.worker)
         workers.serve(options.worker, bench.build, make=bench.make, drop=bench.drop, weigh=bench.weigh, roofs=bench.roofs)  # fmt: skip
         return
-    cases = options.only or list(workloads.WORKLOADS)
+    begin = time.monotonic()
+    cases = options.only or list(QUICK_WORKLOADS if options.quick else workloads.WORKLOADS)
     for case in cases:
         if case not in workloads.WORKLOADS:
             raise SystemExit(f"--only: {case!r} is not known; choose from {', '.join(workloads.WORKLOADS)}")
@@ -310,6 +314,9 @@ def main(argv: list[str] | None = None) -> None:
         gemm, copy = measured_roofs(running, options.threads)
         weigher = next((running[library] for library in workers.OURS if library in running), None)
         for case in cases:
+            if options.quick and not options.only and time.monotonic() - begin > QUICK_SECONDS:
+                more[case] = "no time in a quick run"
+                continue
             made[case], missing = make_all(running, case)
             more |= missing
             if weigher is not None:
