@@ -38,7 +38,7 @@ import workloads
 LIBRARIES = ("ours", "ours_eager", "torch", "torch_compile", "jax", "mygrad", "hips")
 QUICK = ("ours", "ours_eager", "torch", "jax")
 QUICK_WORKLOADS = ("mlp_tiny", "mlp_small", "lstm", "transformer", "chain", "layer_norm")
-QUICK_SECONDS = 34
+QUICK_SECONDS = 28
 """After which a quick run begins no further workload: the slowest takes some ten seconds on a busy machine."""
 STEPS_CHECKED = 4
 MATRIX, COPIED = 2048, 1 << 28
