@@ -125,8 +125,9 @@ def _scanned(call: Call, x: Any, *, axis: int | None) -> Any:
 
 
 @batches("linear_scan")
-def _linear_scan(call: Call, a: Any, b: Any) -> Any:
-    return call.apply(*call.spread(a, b))
+def _linear_scan(call: Call, a: Any, b: Any, *, axis: int, reverse: bool) -> Any:
+    ndim = max(len(call.shape(i, x)) for i, x in enumerate((a, b)))
+    return call.apply(*aligned(call, a, b), axis=inner(axis, ndim), reverse=reverse)
 
 
 # ---- layout ----

@@ -120,12 +120,13 @@ def _scatter_along(x: Any, i: Any, axis: int, n: int) -> Any:
     return jnp.zeros(shape, x.dtype).at[tuple(index)].add(x)
 
 
-def _linear_scan(a: Any, b: Any) -> Any:
+def _linear_scan(a: Any, b: Any, axis: int, reverse: bool) -> Any:
+    a, b = (jnp.moveaxis(x, axis, -1) for x in jnp.broadcast_arrays(a, b))
     y, ys = jnp.zeros_like(b[..., 0]), []
-    for k in range(a.shape[-1]):
+    for k in range(a.shape[-1])[:: -1 if reverse else 1]:
         y = a[..., k] * y + b[..., k]
         ys.append(y)
-    return jnp.stack(ys, -1)
+    return jnp.moveaxis(jnp.stack(ys[:: -1 if reverse else 1], -1), -1, axis)
 
 
 def _conv(x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:

@@ -215,12 +215,13 @@ def _roll(x: Any, shift: Any, axis: Any) -> Any:
     return torch.roll(x, _t(shift, len(dims)), dims)
 
 
-def _linear_scan(a: Any, b: Any) -> Any:
+def _linear_scan(a: Any, b: Any, axis: int, reverse: bool) -> Any:
+    a, b = (torch.movedim(x, axis, -1) for x in torch.broadcast_tensors(a, b))
     y, ys = torch.zeros_like(b[..., 0]), []
-    for k in range(a.shape[-1]):
+    for k in range(a.shape[-1])[:: -1 if reverse else 1]:
         y = a[..., k] * y + b[..., k]
         ys.append(y)
-    return torch.stack(ys, -1)
+    return torch.movedim(torch.stack(ys[:: -1 if reverse else 1], -1), -1, axis)
 
 
 def _take(x: Any, i: Any, axis: Any) -> Any:

@@ -9,7 +9,7 @@
     >>> [p.grad.shape for p in model.parameters()]
     [(8, 4), (8,), (3, 8), (3,)]
 
-``module`` has Module, ``layers`` the layers with parameters or state, ``recurrent`` and ``attention`` those for sequences,
+``module`` has Module, ``layers`` the layers with parameters or state, ``recurrent``, ``attention`` and ``state_space`` those for sequences,
 ``containers`` the rest, ``losses`` the losses, as functions too, and ``init`` the initialisers.
 """
 
@@ -30,6 +30,7 @@ from .containers import (
     LogSoftmax,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     SiLU,
@@ -63,6 +64,7 @@ from .losses import (
 )
 from .module import Module, Parameter
 from .recurrent import GRU, LSTM, RNN
+from .state_space import DiagonalSSM
 
 __all__ = [
     "ELU",
@@ -81,6 +83,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "DiagonalSSM",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -99,6 +102,7 @@ __all__ = [
     "Parameter",
     "PositionalEmbedding",
     "ReLU",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",

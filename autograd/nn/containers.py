@@ -1,4 +1,4 @@
-"""Sequential, and the layers that have neither parameters nor state: pooling, Flatten and the activations."""
+"""Sequential, Residual, and the layers that have neither parameters nor state: pooling, Flatten and the activations."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, overload
@@ -69,6 +69,27 @@ class Sequential(Module):
             raise TypeError(f"Sequential: {module!r:.60} is not a Module")
         name, _ = list(self.named_children())[index]
         setattr(self, name, module)
+
+
+class Residual(Module):
+    """body(x) + x, or body(x) + shortcut(x) where the body changes the shape (He et al. 2016, equations 1 and 2).
+
+    Raises:
+        ValueError: what is added has another shape than what the body returns.
+    """
+
+    def __init__(self, body: Module, shortcut: Module | None = None):
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: Any) -> Any:
+        y, past = self.body(x), x if self.shortcut is None else self.shortcut(x)
+        if tuple(y.shape) != tuple(past.shape):
+            raise ValueError(
+                f"Residual: the body turned {tuple(x.shape)} into {tuple(y.shape)}, and the shortcut into {tuple(past.shape)}; give a "
+                "shortcut, such as Conv2d with kernel_size=1, whose result has the shape of the body's"
+            )
+        return y + past
 
 
 class _Pool2d(Module):

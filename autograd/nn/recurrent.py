@@ -7,8 +7,6 @@ The steps are a ``scan``, so a gradient goes back through all of them (truncate 
 import math
 from typing import Any
 
-import numpy as np
-
 from .. import backend, ops
 from ..control import scan
 from ..tensor import DiffTensor
@@ -68,8 +66,12 @@ class _Recurrent(Module):
         """The first states of the layers: those given, or zeros of the input's library, device and dtype."""
         n, h = x.shape[1], self.hidden_size
         if state is None:
-            raw = x.raw if isinstance(x, DiffTensor) else x
-            zeros = backend.xp(raw).zeros_like(raw[0, :, :1]) if raw is not None else np.zeros((n, 1), x.dtype)
+            raw, zeros = x.raw if isinstance(x, DiffTensor) else x, None
+            if raw is not None:
+                zeros = backend.xp(raw).zeros_like(raw[0, :, :1])
+            else:  # of a symbol: computed from it, so that a graph of any number of sequences has them
+                first = x[0, :, :1]
+                zeros = ops.astype(ops.less(first, first), dtype=x.dtype)
             return [ops.broadcast_to(zeros, shape=(n, h))] * self.num_layers
         if tuple(state.shape) != (self.num_layers, n, h):
             raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..shapes import (
+    axes_of,
     kept,
     length,
     reduced,
@@ -27,7 +28,7 @@ from ..shapes import (
 )  # fmt: skip
 from ..table import Domain, op
 from .elementwise import FUNCTION, ROOT, _not_zero, abs, conj, equal, exp, where
-from .layout import broadcast_to, flip, moveaxis, pad, permute, reshape
+from .layout import broadcast_to, flip, moveaxis, pad, permute, reshape, roll
 
 __all__ = [
     "all", "any", "argmax", "argmin", "cumprod", "cumsum", "linear_scan", "log_softmax", "logsumexp", "max", "mean", "min",
@@ -230,6 +231,13 @@ def _softmax_rule(g: Any, y: Any, axis: int) -> Any:
 
 # ---- scans ----
 
+_LINEAR_SCAN = """The first-order linear recurrence yₖ = aₖ yₖ₋₁ + bₖ along an axis, from y₋₁ = 0.
+
+a and b are broadcast: an ``a`` without the axis, or of length 1 along it, is the same at every step. With ``reverse`` it runs from the
+end: yₖ = aₖ yₖ₊₁ + bₖ. One step follows another, as written, so results are those of the loop to the last bit (a parallel scan, as in
+Martin & Cundy 2018, adds up in another order).
+"""
+
 
 def _cumulative(name: str) -> Any:
     def kernel(x: Any, *, axis: int | None = None) -> Any:
@@ -267,23 +275,81 @@ def _cumprod_rule(g: Any, _y: Any, x: Any, axis: int | None) -> Any:
 cumprod = op("cumprod", _cumulative("cumulative_prod"), _scanned, _cumprod_rule, doc="Running products along an axis (of the flattened array if None).")
 
 
-def _linear_scan(a: Any, b: Any) -> Any:
+def _scan_place(a: Any, b: Any, axis: int) -> tuple[tuple[int, ...], int]:
+    """The shape of a linear scan, and its axis counted from the front."""
+    shape = np.broadcast_shapes(shape_of(a), shape_of(b))
+    return shape, axes_of(axis, len(shape))[0]
+
+
+def _linear_scan(a: Any, b: Any, *, axis: int = -1, reverse: bool = False) -> Any:
     library = xp(b)
-    out = [b[..., 0]] if b.shape[-1] else []
-    for k in range(1, b.shape[-1]):
-        out.append(a[..., k] * out[-1] + b[..., k])
-    return library.stack(out, axis=-1) if out else a * b
+    shape, place = _scan_place(a, b, axis)
+    if not shape[place]:
+        return a * b
+    dtype = getattr(library, result_dtype(a, b).name)
+    a, b = (library.moveaxis(library.broadcast_to(library.astype(x, dtype), shape), place, 0) for x in (a, b))
+    order = range(shape[place])[:: -1 if reverse else 1]
+    out = [b[order[0], ...]]
+    for k in order[1:]:
+        out.append(a[k, ...] * out[-1] + b[k, ...])
+    return library.stack(out[:: -1 if reverse else 1], axis=place)
 
 
-def _scan_back(g: Any, a: Any) -> Any:
-    """The scan's transpose: tₖ = gₖ + aₖ₊₁ tₖ₊₁."""
-    return flip(linear_scan(_shift(flip(a, axis=-1), 0.0), flip(g, axis=-1)), axis=-1)
+LINE = 64
+"""Bytes of a cache line. A step of a scan that reads less than that in one piece is slow."""
+
+
+def _np_linear_scan(a: Any, b: Any, axis: int, reverse: bool) -> Any:
+    """As above, each step written into the result. Where steps would be scattered over memory, the scan runs over a copy with its
+    axis first."""
+    shape, place = _scan_place(a, b, axis)
+    out = np.empty(shape, result_dtype(a, b))
+    if not out.size:
+        return out
+    direct = math.prod(shape[:place]) == 1 or math.prod(shape[place + 1 :]) * out.itemsize >= LINE
+    y = np.moveaxis(out, place, 0) if direct else np.empty((shape[place], *shape[:place], *shape[place + 1 :]), out.dtype)
+    y[...] = np.moveaxis(np.broadcast_to(b, shape), place, 0)
+    factors = np.moveaxis(np.reshape(a, (1,) * (len(shape) - np.ndim(a)) + np.shape(a)), place, 0)
+    factors = np.broadcast_to(factors if direct else np.ascontiguousarray(factors), (len(y), *factors.shape[1:]))
+    steps = y if y.ndim > 1 else y[:, None]  # views, not numbers
+    work = np.empty(steps.shape[1:], out.dtype)
+    before = None
+    for k in range(len(y))[:: -1 if reverse else 1]:
+        now = steps[k]
+        if before is not None:
+            np.add(np.multiply(factors[k], before, out=work), now, out=now)
+        before = now
+    if not direct:
+        out[...] = np.moveaxis(y, 0, place)
+    return out
+
+
+def _scan_back(g: Any, a: Any, axis: int = -1, reverse: bool = False) -> Any:
+    """The scan's transpose, which runs the other way: tₖ = gₖ + aₖ₊₁ tₖ₊₁. What the roll brings round is not read."""
+    place = axis % g.ndim - (g.ndim - a.ndim)
+    if place >= 0 and a.shape[place] > 1:
+        a = roll(a, shift=1 if reverse else -1, axis=place)
+    return linear_scan(a, g, axis=axis, reverse=not reverse)
+
+
+def _scan_factor_rule(g: Any, y: Any, a: Any, _b: Any, axis: int, reverse: bool) -> Any:
+    """yₖ₋₁ tₖ; for a factor that is the same at all k only those that are not zero, which the engine sums."""
+    t, place = _scan_back(g, a, axis, reverse), axis % g.ndim
+    index = (slice(None),) * place
+    first, rest = (*index, slice(None, -1), ...), (*index, slice(1, None), ...)
+    before, after = (rest, first) if reverse else (first, rest)
+    if place < g.ndim - a.ndim or a.shape[place - (g.ndim - a.ndim)] == 1:
+        return y[before] * t[after]
+    width = [(0, 0)] * g.ndim
+    width[place] = (0, 1) if reverse else (1, 0)
+    return pad(y[before], width=tuple(width)) * t if g.shape[place] else y * t
 
 
 linear_scan = op(
-    "linear_scan", _linear_scan, lambda a, b: (np.broadcast_shapes(shape_of(a), shape_of(b)), result_dtype(a, b)),
-    lambda g, y, a, _b: _shift(y, 0.0) * _scan_back(g, a),
-    lambda g, _y, a, _b: _scan_back(g, a),
-    flops=2, doc="yₖ = aₖ yₖ₋₁ + bₖ along the last axis, from y₋₁ = 0; a and b have one shape.",
+    "linear_scan", _linear_scan, lambda a, b, axis, reverse: (_scan_place(a, b, axis)[0], result_dtype(a, b)),
+    _scan_factor_rule,
+    lambda g, _y, a, _b, axis, reverse: _scan_back(g, a, axis, reverse),
+    flops=2, doc=_LINEAR_SCAN,
 )  # fmt: skip
+linear_scan.row.kernels[np.ndarray] = _np_linear_scan
 

@@ -286,7 +286,13 @@ def _scan(draw: Draw, row: Row) -> tuple[tuple, dict]:
 
 @strategy("linear_scan")
 def _linear_scan(draw: Draw, row: Row) -> tuple[tuple, dict]:
-    return tuple(draw(arrays([draw(shapes(min_ndim=1))] * 2))), {}
+    full, small = draw(shapes(min_ndim=1)), draw(st.integers(0, 15))
+    ndim = len(full)
+    # each bit of ``small`` makes an axis of one input 1, so that it is broadcast; 0, which is simplest, none
+    a = tuple(1 if small >> i & 1 and full[i] else n for i, n in enumerate(full))
+    pair = [a[1:] if small & 1 and ndim > 1 else a, full]
+    params = {"axis": draw(axis(ndim)), "reverse": draw(st.booleans())}
+    return tuple(draw(arrays(pair if draw(st.booleans()) else pair[::-1]))), params
 
 
 # ---- linear algebra ----

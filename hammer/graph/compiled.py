@@ -23,16 +23,12 @@ from autograd.shapes import numpy_dtype
 from autograd.tape import BackwardPass
 from autograd.tensor import DiffTensor
 
-from .execute import Plan, class_of
+from .execute import class_of, make_plan
 from .graph import UniversalGraph
 from .held import captured, holders_of, tensors_among
-from .ir import CONSTANT, GraphError, Node, input_node
+from .ir import CONSTANT, CompileWarning, GraphError, Node, input_node
 from .passes import rebuilt
 from .trace import Lowering, Spec, Traced, line_of, replay, traced, zeros
-
-
-class CompileWarning(UserWarning):
-    """A function cannot be traced and runs uncompiled. The warning says why, and which line."""
 
 
 def compile(function: Callable | None = None, *, exact: bool = True, cache: int = 64, fallback: bool = True) -> Any:
@@ -203,7 +199,7 @@ class _Entry:
         index = {name: i for i, (name, _) in enumerate(held)}
         self.held_places = [index[name] for name in graph.parameter_nodes]
         self.nodes = [*graph.inputs, *graph.parameter_nodes.values()]
-        self.forward: dict[type, Plan] = {}
+        self.forward: dict[type, Any] = {}
         self.cut: dict[tuple[int, ...], _Cut] = {}
         self.has_parameters = bool(held)
 
@@ -221,7 +217,7 @@ class _Entry:
         values = [backend.scalar(x.raw if isinstance(x, DiffTensor) else x) for x in given]
         cls = class_of(values)
         if cls not in self.forward:
-            self.forward[cls] = Plan(self.graph, cls)
+            self.forward[cls] = make_plan(self.graph, cls, self.exact)
         outputs = self.forward[cls](values)
         if self.has_parameters or any(isinstance(x, DiffTensor) for x in given):
             return self.graph.rebuild(DiffTensor._wrap(backend.asarray(o), None) for o in outputs)
@@ -236,7 +232,7 @@ class _Cut:
     """
 
     def __init__(self, made: Traced, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
-        self.inputs, self.tracked = inputs, tracked
+        self.inputs, self.tracked, self.exact = inputs, tracked, exact
         lowering = Lowering(made.lowering.made, made.lowering.since)
         self.active = [
             k
@@ -283,7 +279,7 @@ class _Cut:
 
     def _run(self, graph: UniversalGraph, given: Sequence[Any]) -> list:
         values = [backend.scalar(x.raw if isinstance(x, DiffTensor) else x) for x in given]
-        return [DiffTensor._wrap(backend.asarray(o), None) for o in graph.plan(class_of(values))(values)]
+        return [DiffTensor._wrap(backend.asarray(o), None) for o in graph.plan(class_of(values), self.exact)(values)]
 
     def _plain(self, *given: Any) -> tuple:
         return tuple(self._run(self.forward, given)[: self.count])

@@ -8,11 +8,15 @@ results are written over arrays that nobody reads any more (``out=``), where tha
 * a value that may be a view of another (what a kernel outside ``FRESH`` returns) keeps that one alive;
 * memory order decides in which order a later sum adds up, so an input that is not in C order has NumPy choose the order.
 
+A plan may also *write*: the value of an output goes into the array that was given for an input, as a training step's new
+parameters do. Everything that reads the old value comes before that.
+
 ``plan.source`` is the program, to be read. An error in it names the operation, its inputs, and the line of the user's source.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,7 @@ from autograd import backend
 from autograd.shapes import numpy_dtype
 
 from .graph import UniversalGraph, is_number, value_of
-from .ir import CONSTANT, INPUT, PICK, GraphError, Node, described
+from .ir import CONSTANT, INPUT, PICK, CompileWarning, GraphError, Node, described
 
 UFUNCS: dict[Any, np.ufunc] = {
     operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.true_divide,
@@ -78,6 +82,21 @@ def last_uses(nodes: Sequence[Node], outputs: Iterable[Node]) -> tuple[dict[Node
     return own, memory
 
 
+def sharing(nodes: Iterable[Node], lying: Mapping[Node, Node]) -> dict[Node, set[Node]]:
+    """For each node that may share memory with inputs, those; ``lying`` says in which input's memory some nodes lie."""
+    shared: dict[Node, set[Node]] = {n: {at} for n, at in lying.items()}
+    for node in nodes:
+        if node not in shared and may_be_view(node):
+            found = set().union(*(shared.get(n, ()) for n in node.inputs))
+            if found:
+                shared[node] = found
+    return shared
+
+
+def _copied(x: Any) -> Any:
+    return backend.xp(x).asarray(x, copy=True)
+
+
 def in_order(nodes: Iterable[Node]) -> set[Node]:
     """The nodes whose values are surely in C order, if the inputs are."""
     found: set[Node] = set()
@@ -98,22 +117,88 @@ def surely_in_order(node: Node, found: set[Node]) -> bool:
     return (ufunc_of(node) is not None or node.op in VIEWS) and found.issuperset(node.inputs)
 
 
-class Plan:
-    """A graph made ready to run on arrays of one class.
+def make_plan(
+    graph: UniversalGraph,
+    array_class: type = np.ndarray,
+    exact: bool = True,
+    writes: Mapping[int, int] | None = None,
+) -> Any:
+    """What runs a graph: called with a list of raw arrays for the inputs and the parameters, it returns a tuple of the outputs.
 
     Args:
         graph: of known sizes.
         array_class: of the arrays that it will run on.
+        exact: whether every bit must be that of the rows' kernels; else results may differ by rounding.
+        writes: output's place -> input's place (parameters come after the inputs): the output's value is written into the array
+            given for that input, which is what is returned for it. Other outputs are then copies where they could share its
+            memory. The arrays given must not overlap.
+
+    Raises:
+        GraphError: a write between values of different shapes or dtypes, of a value without axes (a NumPy number cannot be
+            written to), or two to one input.
+    """
+    if not exact and array_class is np.ndarray:
+        native = _native(graph, writes)
+        if native is not None:
+            return native
+    return Plan(graph, array_class, writes=writes)
+
+
+def _native(graph: UniversalGraph, writes: Mapping[int, int] | None) -> Any:
+    """The plan as machine code; None where there is none, which is said once."""
+    from .native import NativePlan, Unlowered, unavailable
+
+    reason = unavailable()
+    if reason is not None:
+        if reason not in _told:
+            _told.add(reason)
+            warnings.warn(f"graphs run by NumPy, operation by operation, not as machine code: {reason}", CompileWarning, stacklevel=4)
+        return None
+    try:
+        return NativePlan(graph, checked_writes(graph, writes or {}))
+    except Unlowered:
+        return None
+
+
+_told: set[str] = set()
+
+
+def checked_writes(graph: UniversalGraph, writes: Mapping[int, int]) -> dict[int, int]:
+    """The writes of a plan, found to be possible."""
+    inputs = (*graph.inputs, *graph.parameter_nodes.values())
+    for place, to in writes.items():
+        value, into = graph.outputs[place], inputs[to]
+        if value.shape != into.shape or value.dtype != into.dtype or not into.shape:
+            raise GraphError(
+                f"{graph.name}: output {place}, {described(value)}, cannot be written into the input {into.name!r}, "
+                f"{described(into)}; both need one shape, of an axis or more, and one dtype"
+            )
+    if len(set(writes.values())) < len(writes):
+        raise GraphError(f"{graph.name}: two outputs are to be written into one input: {dict(writes)}")
+    return dict(writes)
+
+
+class Plan:
+    """A graph made ready to run on arrays of one class; ``make_plan`` makes it, and says what the arguments are.
+
+    Args:
         reuse: whether elementwise results may be written over dead ones (NumPy's arrays only).
 
     Attributes:
         source: the program, as Python text.
     """
 
-    def __init__(self, graph: UniversalGraph, array_class: type = np.ndarray, reuse: bool = True):
+    def __init__(
+        self,
+        graph: UniversalGraph,
+        array_class: type = np.ndarray,
+        reuse: bool = True,
+        writes: Mapping[int, int] | None = None,
+    ):
         self.graph, self.array_class = graph, array_class
         self.reuse = reuse and array_class is np.ndarray
         self._inputs = (*graph.inputs, *graph.parameter_nodes.values())
+        self.writes = checked_writes(graph, writes or {})
         self.var: dict[Node, str] = {n: f"x{i}" for i, n in enumerate(self._inputs)}
         self._names: dict[str, Any] = {}
         self._lines: dict[int, Node] = {}
@@ -130,7 +215,7 @@ class Plan:
             for v in values:
                 if not v.flags.c_contiguous:
                     if self._plain is None:
-                        self._plain = Plan(self.graph, self.array_class, reuse=False)
+                        self._plain = Plan(self.graph, self.array_class, reuse=False, writes=self.writes)
                     return self._plain(values)
         try:
             return self._run(*values)  # type: ignore[no-any-return]
@@ -171,18 +256,41 @@ class Plan:
             lines.append("    " + self._statement(node, donors.get(node)))
             self._lines[len(lines)] = node
             done = [n for n in ends.get(i, ()) if n.row not in (INPUT, CONSTANT) and n not in given]
-            done += [donors[node]] if node in donors else []
+            done += [donors[node]] if node in donors and donors[node].row is not INPUT else []
             done = [n for n in done if n.several or n.nbytes >= SMALL]
             if done:
                 lines.append(f"    del {', '.join(self.var[n] for n in done)}")
-        lines.append(f"    return ({''.join(self.var[n] + ', ' for n in self.graph.outputs)})")
-        return lines
+        return lines + [f"    {line}" for line in self._ending(donors)]
+
+    def _ending(self, donors: dict[Node, Node]) -> list[str]:
+        """The last lines: writes, and what is returned."""
+        outputs = self.graph.outputs
+        given = [self.var[n] for n in outputs]
+        written = {self._inputs[to] for to in self.writes.values()}
+        shares = sharing(self.graph.nodes, {n: n for n in written} | {n: d for n, d in donors.items() if d in written})
+        before, after = [], []
+        for place, node in enumerate(outputs):
+            into = self._inputs[self.writes[place]] if place in self.writes else None
+            there = into is not None and into in (node, donors.get(node))
+            if node in shares and not there:
+                given[place] = f"o{place}"  # what it shares memory with is written first
+                before.append(f"o{place} = {self._name('f', _copied)}({self.var[node]})")
+            if into is not None and into is not node:
+                name = self.var[into]
+                after.append(f"if {given[place]} is not {name}: " * there + f"{name}[...] = {given[place]}")
+                given[place] = name
+        return [*before, *after, f"return ({''.join(f'{name}, ' for name in given)})"]
 
     def _donors(self, memory: dict[Node, int]) -> dict[Node, Node]:
         """For each node that is written over the memory of a dead one, that one."""
         donors: dict[Node, Node] = {}
         free: dict[tuple, list[tuple[int, Node]]] = {}
         nodes = self.graph.nodes
+        place_of = {n: i for i, n in enumerate(nodes)}
+        for place, to in self.writes.items():  # an output into its input's array, if nothing reads that any more
+            node, into = self.graph.outputs[place], self._inputs[to]
+            if ufunc_of(node) is not None and node not in donors and memory.get(into, 0) <= place_of[node]:
+                donors[node] = into
         dying: dict[int, list[Node]] = {}
         for n in nodes:
             if ufunc_of(n) is not None and n.nbytes >= SMALL:
@@ -190,7 +298,7 @@ class Plan:
         for i, node in enumerate(nodes):
             for n in dying.get(i, ()):  # at their last reader: a ufunc may write over what it reads
                 free.setdefault((n.shape, n.dtype), []).append((i, n))
-            if ufunc_of(node) is not None and node.nbytes >= SMALL:
+            if ufunc_of(node) is not None and node.nbytes >= SMALL and node not in donors:
                 waiting = free.get((node.shape, node.dtype), [])
                 while waiting:
                     since, n = waiting.pop()

@@ -56,7 +56,7 @@ class UniversalGraph:
         self.inputs = tuple(inputs)
         self.name = name
         self.arguments = tuple(range(len(self.inputs))) if arguments is None else arguments
-        self._plans: dict[type, Any] = {}
+        self._plans: dict[tuple[type, bool], Any] = {}
         found, self._results = _flatten(outputs)
         for output in found:
             if not isinstance(output, Node) or output.several:
@@ -194,13 +194,14 @@ class UniversalGraph:
         values = given_values(self, args, parameters)
         return self.rebuild(self.plan(class_of(values))(values))
 
-    def plan(self, array_class: type = np.ndarray) -> Any:
-        """The program that runs the graph on arrays of a class (``execute.Plan``); made once."""
-        from .execute import Plan
+    def plan(self, array_class: type = np.ndarray, exact: bool = True) -> Any:
+        """The program that runs the graph on arrays of a class (see ``execute.make_plan``); made once."""
+        from .execute import make_plan
 
-        if array_class not in self._plans:
-            self._plans[array_class] = Plan(self, array_class)
-        return self._plans[array_class]
+        key = array_class, exact
+        if key not in self._plans:
+            self._plans[key] = make_plan(self, array_class, exact)
+        return self._plans[key]
 
     def _inlined(self, args: tuple, parameters: dict[str, Any]) -> Any:
         from .trace import inline

@@ -32,6 +32,10 @@ class GraphError(ValueError):
     """A graph that cannot be made, checked or run as asked. The message says where, and what to write instead."""
 
 
+class CompileWarning(UserWarning):
+    """Something does not run compiled as was asked. The warning says why, and, of a function that cannot be traced, which line."""
+
+
 class _Kind:
     """What stands in the place of a row in nodes that are no operations."""
 

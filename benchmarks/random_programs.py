@@ -1,0 +1,471 @@
+"""Random programs, eager and compiled: values and gradients must be the same.
+
+Program i is a function of (seed, i), over all rows of the op table and all transforms that graphs compute. Every second one
+is in float32, the others in float64; the third and fourth of four run on many examples at once (``vmap``), so that arrays are large
+enough for loops to have a middle and a tail. A compiler is a function that takes a function and returns one:
+
+    python benchmarks/random_programs.py                                    # 5,000 programs, with hammer.compile, exact and not
+    python benchmarks/random_programs.py --compiler mymodule:compile        # yours, within the error model
+    python benchmarks/random_programs.py --start 4711 --programs 1 --print  # one program, as Python text
+
+Each program is compiled in two ways: as it is, so that its gradients come from the compiler's backward pass ("around"), and
+together with its gradients, as one function ("whole"). Compiled with ``exact=True`` every bit must be that of eager code. Otherwise results
+must agree within the error model of ``fuzz_model``: up to 64 units in the last place need no explanation, and beyond that the
+program's measured sensitivity is the bound. A compiled function is called again with other arguments, and with the first ones: it must not
+write over what it has returned, and must return the same bits again.
+
+A mismatch is reported with the smallest program that still shows it, as Python text.
+"""
+
+import argparse
+import contextlib
+import importlib
+import multiprocessing
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import finish, table
+from fuzz_model import NEAR, Model, compare
+from hypothesis import HealthCheck, given, settings
+
+import hammer
+from autograd.backend import scalar
+from autograd.table import OPS
+from autograd.tensor import DiffTensor
+from autograd.testing.programs import TRANSFORMS, Name, Program, Rows, Step, gradients, inexact, waves
+from autograd.testing.strategies import programs
+from autograd.transforms import vjp
+from hammer.graph import GraphError
+
+Compiler = Callable[[Callable], Callable]
+COMPILERS: dict[str, Compiler] = {
+    "exact": lambda f: hammer.compile(f, fallback=False),
+    "rounding": lambda f: hammer.compile(f, exact=False, fallback=False),
+}
+"""By name; any other name is ``module:function``. Only of "exact" every bit is asked."""
+WAYS = ("around", "whole")
+EXAMPLES = 67
+"""How many examples a program that is mapped runs on: no power of two, so that loops have a tail."""
+BLOCK = 50  # programs that are done together
+STEPS = (0, 1, 4, 16, NEAR)  # of the histogram of differences
+
+
+def compiler_of(name: str) -> Compiler:
+    """A compiler by name.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if name in COMPILERS:
+        return COMPILERS[name]
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SystemExit(f"--compiler {name}: {error}; it is {', '.join(COMPILERS)} or module:function") from error
+
+
+# ---- programs ----
+
+
+@cache
+def _source() -> tuple[Callable, list[Program]]:
+    """A function of bytes that draws a program, and the list that it puts it into."""
+    made: list[Program] = []
+
+    @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(programs(transforms=[t for t in TRANSFORMS if t != "custom_vjp"], empty=False, max_steps=8))
+    def collect(program: Program) -> None:
+        made.append(program)
+
+    return collect.hypothesis.fuzz_one_input, made
+
+
+def program_of(seed: int, i: int) -> tuple[Program, str]:
+    """Program i and its precision."""
+    draw, made = _source()
+    made.clear()
+    attempt = 0
+    while not made:  # a drawn program is refused if it needs more bytes than these: then take others
+        draw(np.random.default_rng(np.random.SeedSequence([seed, i, attempt])).bytes(8000))
+        attempt += 1
+    program, dtype = made[-1], ("float64", "float32")[i % 2]
+    if i % 4 > 1:
+        wide = mapped(program, np.random.default_rng(np.random.SeedSequence([seed, i])))
+        program = program if wide is None else wide
+    return program.astype(dtype), dtype
+
+
+def mapped(program: Program, rng: np.random.Generator) -> Program | None:
+    """The program on several examples near its own; None if it leaves the domain of a row there, or a row has no batching rule."""
+    leaves = {
+        name: np.stack([a * f for f in rng.uniform(0.999, 1.001, EXAMPLES)]) for name, a in program.leaves.items()
+    }
+    step = Step(program.outputs, "vmap", tuple(map(Name, leaves)), {"body": program})
+    wide = Program(leaves, (step,), program.outputs)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message="vmap: .* has no batching rule")
+        try:
+            values = wide()
+            gradients(wide)
+        except (ArithmeticError, TypeError, ValueError, UserWarning):
+            return None
+    return wide if all(np.all(np.isfinite(v)) for v in values if inexact(v)) else None
+
+
+# ---- one program, compiled ----
+
+
+def compiled(program: Program, way: str, compiler: Compiler, seeds: Sequence[Any]) -> Callable[..., list]:
+    """A function of the leaves that gives outputs and gradients (for the cotangents ``seeds``), as ``gradients`` does, as arrays."""
+    plain = lambda *xs: program.run(Rows(), *xs)
+    kept = [k for k, s in enumerate(seeds) if s is not None]
+    weights = tuple(s for s in seeds if s is not None)
+
+    def pulled(run: Callable, xs: tuple) -> tuple:
+        values = run(*xs)
+        if not kept:
+            return tuple(values), tuple(np.zeros_like(x) for x in program.leaves.values())
+        return tuple(values), tuple(vjp(lambda *a: tuple(run(*a)[k] for k in kept), *xs)[1](weights))
+
+    if way == "around":
+        function = compiler(plain)
+        run = lambda *xs: pulled(function, xs)
+    else:
+        run = compiler(lambda *xs: pulled(plain, xs))
+
+    def flat(*xs: Any) -> list:
+        values, found = run(*map(np.asarray, xs))
+        return [scalar(np.asarray(v.raw if isinstance(v, DiffTensor) else v)) for v in (*values, *found)]
+
+    return flat
+
+
+class Mismatch(Exception):
+    """What a compiled program does otherwise; ``ulps`` in units in the last place."""
+
+    def __init__(self, what: str, ulps: float = float("inf")):
+        super().__init__(what)
+        self.ulps = ulps
+
+
+def check(program: Program, dtype: str, way: str, compiler: Compiler, exact: bool, seed: int = 0) -> float:
+    """The largest difference from eager code, in units in the last place.
+
+    Raises:
+        Mismatch: it is more than is allowed. GraphError: the compiler refuses the program.
+    """
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        values, grads = gradients(program)
+        eager = [*values, *grads]
+        seeds = [waves([v])[0] if inexact(v) else None for v in values]
+        function = compiled(program, way, compiler, seeds)
+        leaves = list(program.leaves.values())
+        found = function(*leaves)
+        before = [np.array(x) for x in found]
+        with contextlib.suppress(ArithmeticError, ValueError):  # it may be outside of the domain of a row
+            function(*(a * 0.999 for a in leaves))
+        after = [np.array(x) for x in found]
+        again = function(*leaves)
+        names = [f"output {name}" for name in program.outputs] + [f"the gradient of {x}" for x in program.leaves]
+        for name, a, b, c in zip(names, before, after, again, strict=True):
+            if not _same(a, b):
+                raise Mismatch(f"{name} was written over by a later call: {a!r} became {b!r}")
+            if not _same(a, c):
+                raise Mismatch(f"{name} is not the same in the next call: {a!r}, then {c!r}")
+        for name, e, f in zip(names, eager, before, strict=True):
+            if np.shape(e) != np.shape(f) or e.dtype != f.dtype:
+                raise Mismatch(f"{name}: {f.dtype}{np.shape(f)}, eagerly {e.dtype}{np.shape(e)}")
+            if exact and not _same(e, f):
+                raise Mismatch(f"{name}: {f!r}, eagerly {e!r}", _ulps(e, f))
+        if exact:
+            return 0.0
+        if all(map(_same, eager, before)):
+            return 0.0
+        differences, largest, _ = compare(eager, before, Model(program.astype("float64"), dtype, seed), len(values))
+        if differences:
+            worst = max(differences, key=lambda d: d.excess)
+            raise Mismatch(
+                f"{names[worst.array]}{list(worst.index)}: {worst.theirs!r}, eagerly {worst.ours!r}; {worst.ulps:.3g} units in the "
+                f"last place, {worst.allowed:.3g} are allowed",
+                worst.ulps,
+            )
+        return largest
+
+
+def _same(a: Any, b: Any) -> bool:
+    return np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind in "fc")
+
+
+def _ulps(a: Any, b: Any) -> float:
+    if a.dtype.kind != "f":
+        return float("inf")
+    error = np.abs(a.astype(np.float64) - b) / np.spacing(np.maximum(np.abs(a), np.abs(b)))
+    return float(
+        np.max(
+            np.where(np.isfinite(error), error, np.inf), initial=0.0, where=~((a == b) | (np.isnan(a) & np.isnan(b)))
+        )
+    )
+
+
+# ---- the smallest program that shows it ----
+
+
+def smaller(program: Program, fails: Callable[[Program], bool]) -> Program:
+    """A program that still fails, from which no output can be taken and no step replaced by its values."""
+    changed = True
+    while changed:
+        changed = False
+        for candidate in _reductions(program):
+            if fails(candidate):
+                program, changed = candidate, True
+                break
+    return program
+
+
+def _reductions(program: Program) -> Iterator[Program]:
+    if (
+        len(program.steps) == 1 and program.steps[0].op == "vmap"
+    ):  # what was mapped: on one example, or its body made smaller
+        (step,) = program.steps
+        body = step.params["body"]
+        yield Program(
+            {k: a[0] for k, a in zip(body.leaves, program.leaves.values(), strict=True)}, body.steps, body.outputs
+        )
+        for small in _reductions(body):
+            if set(small.leaves) <= set(program.leaves):
+                yield Program(
+                    {k: program.leaves[k] for k in small.leaves},
+                    (Step(small.outputs, "vmap", tuple(map(Name, small.leaves)), {"body": small}),),
+                    small.outputs,
+                )
+        return
+    for name in program.outputs:
+        others = tuple(n for n in program.outputs if n != name)
+        if others:
+            yield _pruned(replace(program, outputs=others))
+        for step in program.steps:
+            if name in step.names:  # what it is computed from, in its place
+                inside = tuple(dict.fromkeys(x for x in step.inputs if isinstance(x, Name) and x not in program.leaves))
+                if inside:
+                    yield _pruned(replace(program, outputs=(*others, *(x for x in inside if x not in others))))
+    made = dict(program.leaves)
+    library = Rows()
+    values: list[tuple] = []
+    for step in program.steps:
+        found = library.step(step, [made[x] if isinstance(x, Name) else x for x in step.inputs])
+        values.append(tuple(v.raw if isinstance(v, DiffTensor) else v for v in found))
+        made.update(zip(step.names, values[-1], strict=True))
+    for k in reversed(range(len(program.steps))):
+        step, rest = program.steps[k], [*program.steps[:k], *program.steps[k + 1 :]]
+        if not set(step.names).isdisjoint(program.outputs):
+            continue
+        leaves = dict(program.leaves)
+        for name, v in zip(step.names, values[k], strict=True):
+            if inexact(v):
+                leaves[name] = v
+            else:
+                rest = [
+                    replace(s, inputs=tuple(v if x == name and isinstance(x, Name) else x for x in s.inputs))
+                    for s in rest
+                ]
+        yield _pruned(replace(program, leaves=leaves, steps=tuple(rest)))
+
+
+def _pruned(program: Program) -> Program:
+    """Without the steps and leaves that no output needs."""
+    needed, steps = set(program.outputs), []
+    for step in reversed(program.steps):
+        if not needed.isdisjoint(step.names):
+            steps.append(step)
+            needed |= {x for x in step.inputs if isinstance(x, Name)}
+    return replace(
+        program,
+        leaves={k: v for k, v in program.leaves.items() if k in needed} or program.leaves,
+        steps=tuple(steps[::-1]),
+    )
+
+
+def shown(program: Program, dtype: str, way: str, compiler: Compiler, exact: bool) -> str:
+    """The smallest program that shows a mismatch, as text."""
+
+    def fails(p: Program) -> bool:
+        try:
+            check(p, dtype, way, compiler, exact)
+        except Mismatch:
+            return True
+        except Exception:  # noqa: BLE001 - a smaller program may leave the domain of a row in any way
+            return False
+        return False
+
+    return smaller(program, fails).source()
+
+
+# ---- many programs ----
+
+
+def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True) -> dict[str, Any]:
+    """What the compilers make of program i."""
+    program, dtype = program_of(seed, i)
+    total: dict[str, Any] = {"ops": Counter(s.op for s in program.all_steps()), "mismatches": [], "largest": []}
+    for name in names:
+        compiler, exact = compiler_of(name), name == "exact"
+        for way in WAYS:
+            told = {"program": i, "compiler": name, "way": way, "dtype": dtype}
+            try:
+                total["largest"].append([name, check(program, dtype, way, compiler, exact, seed)])
+            except Mismatch as error:
+                text = shown(program, dtype, way, compiler, exact) if shrink else program.source()
+                total["mismatches"].append({**told, "what": str(error), "ulps": error.ulps, "smallest": text})
+            except GraphError as error:
+                total["mismatches"].append(
+                    {**told, "what": f"refused: {error}", "ulps": float("inf"), "smallest": program.source()}
+                )
+            except Exception as error:  # noqa: BLE001 - eager code has run: whatever the compiled one raises is a finding
+                total["mismatches"].append(
+                    {
+                        **told,
+                        "what": f"{type(error).__name__}: {error}",
+                        "ulps": float("inf"),
+                        "smallest": program.source(),
+                    }
+                )
+    return total
+
+
+def _block(job: tuple[int, int, int, tuple[str, ...]]) -> dict[str, Any]:
+    seed, start, stop, names = job
+    total: dict[str, Any] = {
+        "programs": stop - start, "ops": Counter(), "mismatches": [], "runs": Counter(), "worst": Counter(), "histogram": Counter(),
+    }  # fmt: skip
+    for i in range(start, stop):
+        found = examine(seed, i, names)
+        total["ops"].update(found["ops"])
+        total["mismatches"] += found["mismatches"]
+        for name, largest in found["largest"]:
+            if largest <= NEAR:
+                total["worst"][name] = max(total["worst"][name], largest)
+            total["histogram"][f"{name} {next((str(s) for s in STEPS if largest <= s), f'> {NEAR}')}"] += 1
+        for name in names:
+            total["runs"][name] += len(WAYS)
+    return total
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All blocks, in order, by as many processes as there are jobs."""
+    stop = options.start + options.programs
+    jobs = [(options.seed, k, min(k + BLOCK, stop), tuple(options.compiler)) for k in range(options.start, stop, BLOCK)]
+    total: dict[str, Any] = {"programs": 0, "mismatches": []}
+    total |= {key: Counter() for key in ("ops", "runs", "worst", "histogram")}
+    began = time.perf_counter()  # of --quick
+    pool = multiprocessing.get_context("spawn").Pool(options.jobs) if options.jobs > 1 else None
+    try:
+        for found in pool.imap(_block, jobs) if pool else map(_block, jobs):
+            worst = {n: max(total["worst"][n], w) for n, w in found.pop("worst").items()}
+            total["worst"].update({n: w - total["worst"][n] for n, w in worst.items()})
+            for key, value in found.items():
+                if isinstance(total[key], Counter):
+                    total[key].update(value)
+                else:
+                    total[key] += value
+            if total["programs"] % 500 == 0:
+                print(
+                    f"{total['programs']} programs, {len(total['mismatches'])} mismatches", file=sys.stderr, flush=True
+                )
+            if options.seconds and time.perf_counter() - began > options.seconds:
+                break
+    finally:
+        if pool:
+            pool.terminate()
+            pool.join()
+    return total
+
+
+def main(arguments: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--quick", action="store_true", help="end within 50 seconds; no report is written unless --out is given"
+    )
+    p.add_argument("--out", type=Path, help="folder for the report (default reports/benchmarks)")
+    p.add_argument("--programs", type=int, help="how many programs (default 5000; with --quick as many as fit)")
+    p.add_argument("--start", type=int, default=0, help="the first program (default 0)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    p.add_argument(
+        "--compiler",
+        action="append",
+        help=f"{', '.join(COMPILERS)} (the default are these), or module:function; may be given again",
+    )
+    p.add_argument("--print", action="store_true", help="print the programs instead of running them")
+    options = p.parse_args(arguments)
+    options.compiler = options.compiler or list(COMPILERS)
+    options.seconds = 25.0 if options.quick else None
+    options.programs = options.programs or 5000
+    for name in options.compiler:
+        compiler_of(name)  # raises, if there is none
+    if options.print:
+        for i in range(options.start, options.start + options.programs):
+            program, dtype = program_of(options.seed, i)
+            print(f"# program {i} of seed {options.seed}, {dtype}\n{program}")
+        return
+    if not options.quick:
+        chosen = "" if options.compiler == list(COMPILERS) else "".join(f" --compiler {n}" for n in options.compiler)
+        options.command = (
+            f"python benchmarks/random_programs.py --seed {options.seed} --programs {options.programs}{chosen}"
+        )
+    total = run(options)
+    counts = Counter(m["compiler"] for m in total["mismatches"])
+    figures = {
+        "programs": total["programs"], "rows": len([n for n in total["ops"] if n in OPS]), "mismatches": len(total["mismatches"]),
+        "compiled": {
+            n: {"runs": total["runs"][n], "mismatches": counts[n], "worst_ulp": float(f"{total['worst'][n]:.4g}"),
+                "ill_conditioned": total["histogram"][f"{n} > {NEAR}"]} for n in options.compiler
+        },
+        "seed": options.seed,
+    }  # fmt: skip
+    finish(options, "random_programs", _lines(total, figures, options), figures, {
+        "histogram": dict(sorted(total["histogram"].items())), "ops": dict(sorted(total["ops"].items())), "mismatches": total["mismatches"],
+    })  # fmt: skip
+
+
+def _lines(total: dict[str, Any], figures: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    def row(name: str) -> list[Any]:
+        there = figures["compiled"][name]
+        spread = [total["histogram"][f"{name} {s}"] for s in (*map(str, STEPS), f"> {NEAR}")]
+        return [name, there["runs"], there["mismatches"], *spread, there["worst_ulp"]]
+
+    lines = [
+        f"{figures['programs']:,} random programs (seed {options.seed}, from {options.start}) over {figures['rows']} rows of the op table and all "
+        f"transforms that graphs compute, half of them in float32, half of them on {EXAMPLES} examples at once, each compiled as it is and together "
+        f"with its gradients. **{figures['mismatches']} mismatches.**", "",
+        *table(["compiler", "runs", "mismatches", *(f"≤ {s} ulp" for s in STEPS), f"> {NEAR} ulp, as the program's sensitivity allows", "worst of the others, ulp"],
+               [row(n) for n in options.compiler]), "",
+        "Columns of ulp count runs by the largest difference of any element of any value or gradient. What is allowed is said in "
+        "`benchmarks/random_programs.py`.",
+    ]  # fmt: skip
+    for m in total["mismatches"]:
+        lines += [
+            "",
+            f"## Program {m['program']}, {m['compiler']}, {m['way']}, {m['dtype']}",
+            "",
+            m["what"],
+            "",
+            "```python",
+            m["smallest"],
+            "```",
+        ]
+    return lines
+
+
+if __name__ == "__main__":
+    main()

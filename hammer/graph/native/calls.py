@@ -1,0 +1,283 @@
+"""The LLVM functions of steps of their own: products of matrices, and convolutions as products with columns.
+
+A convolution is done sample by sample: the windows of one sample are copied out as the columns of a matrix (im2col; Chellapilla et
+al. 2006), which stays in the cache for the product. Its shape is known, so the padding costs no comparison: what lies outside is
+written as zeros, what lies inside is copied in runs.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .lowering import Call
+from .maths import TYPES, Code
+from .nests import Kernel
+
+GEMM = "void (i32, i32, i32, INT, INT, INT, KIND, ptr, INT, ptr, INT, KIND, ptr, INT)"
+SMALL = 60_000
+"""Multiplications below which a product of matrices is not shared by threads."""
+
+
+class CallCode(Code):
+    """Instructions that may call BLAS: ``%f`` is the address of its product of matrices."""
+
+    def __init__(self, kind: str, integer: str):
+        super().__init__()
+        self.kind, self.integer = kind, integer
+
+    def narrow(self, x: Any) -> str:
+        """An i64 as BLAS's integer."""
+        if self.integer == "i64" or not str(x).startswith("%"):
+            return str(x)
+        return self.put(f"trunc i64 {x} to {self.integer}")
+
+    def gemm(self, m: Any, n: Any, k: Any, a: tuple[str, int, bool], b: tuple[str, int, bool], c: tuple[str, int], more: bool = False) -> None:
+        """C = A B, or C += A B with ``more``; matrices as pointer, leading dimension, and whether transposed."""
+        i, kind = self.integer, self.kind
+        whole = GEMM.replace("INT", i).replace("KIND", kind)
+        flags = f"i32 101, i32 {112 if a[2] else 111}, i32 {112 if b[2] else 111}"
+        sizes = f"{i} {self.narrow(m)}, {i} {self.narrow(n)}, {i} {self.narrow(k)}"
+        scale = self.k(1.0 if more else 0.0, kind)
+        self.do(
+            f"call {whole} %f({flags}, {sizes}, {kind} {self.k(1.0, kind)}, ptr {a[0]}, {i} {a[1]}, ptr {b[0]}, {i} {b[1]}, "
+            f"{kind} {scale}, ptr {c[0]}, {i} {c[1]})"
+        )
+
+
+def matrix(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, bool]:
+    """Leading dimension of a matrix for BLAS, and whether it lies there transposed."""
+    (m, n), (a, b) = shape[-2:], strides[-2:]
+    if (b == 1 or n == 1) and (a >= n or m == 1):
+        return (max(n, 1) if m == 1 else a), False
+    return (max(m, 1) if n == 1 else b), True
+
+
+def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer: str, threads: int) -> Kernel:
+    """A product of matrices, or of stacks of them; ``views`` are the arguments as base, offset and strides."""
+    (a, b), (out,) = call.args, call.outputs
+    kind = TYPES[out.dtype.name]
+    code = CallCode(kind, integer)
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    (lda, ta), (ldb, tb) = (matrix(x.shape, v[2]) for x, v in zip((a, b), views, strict=True))
+    batch = out.shape[:-2]
+    count = math.prod(batch)
+    left = code.element(kind, "%a0", views[0][1])
+    right = code.element(kind, "%a1", views[1][1])
+
+    def stack(p: str) -> None:
+        """The product number p of the stack."""
+        places, rest = [], p
+        for size in reversed(batch[1:]):
+            places.append(code.put(f"urem i64 {rest}, {size}"))
+            rest = code.put(f"udiv i64 {rest}, {size}")
+        places = [rest, *reversed(places)]
+        at = [code.element(kind, x, code.linear([*zip(places, v[2][:-2], strict=True)])) for x, v in zip((left, right), views, strict=True)]
+        to = code.element(kind, "%a2", code.linear([(p, m * n)]))
+        code.gemm(m, n, k, (at[0], lda, ta), (at[1], ldb, tb), (to, n))
+
+    def part(p: str, size: int, parts: int, rows: bool) -> None:
+        """Rows or columns number p of ``parts``, which begin at multiples of 16."""
+        step = -(-size // parts)
+        step = -(-step // 16) * 16
+        low = code.put(f"mul i64 {p}, {step}")
+        high = code.put(f"call i64 @llvm.smin.i64(i64 {code.put(f'add i64 {low}, {step}')}, i64 {size})")
+        length = code.put(f"call i64 @llvm.smax.i64(i64 {code.put(f'sub i64 {high}, {low}')}, i64 0)")
+        some = code.put(f"icmp sgt i64 {length}, 0")
+        code.labels += 1
+        name = code.labels
+        code.do(f"br i1 {some}, label %some{name}, label %none{name}")
+        code.label(f"some{name}")
+        if rows:
+            x = code.element(kind, left, code.linear([(low, 1 if ta else lda)]))
+            code.gemm(length, n, k, (x, lda, ta), (right, ldb, tb), (code.element(kind, "%a2", code.linear([(low, n)])), n))
+        else:
+            x = code.element(kind, right, code.linear([(low, ldb if tb else 1)]))
+            code.gemm(m, length, k, (left, lda, ta), (x, ldb, tb), (code.element(kind, "%a2", low), n))
+        code.do(f"br label %none{name}")
+        code.label(f"none{name}")
+
+    work = count * m * n * k
+    if count > 1:
+        code.loop("%lo", "%hi", stack)
+        units = count
+    elif work < SMALL or threads == 1:
+        code.gemm(m, n, k, (left, lda, ta), (right, ldb, tb), ("%a2", n))
+        units = 1
+    else:
+        rows = m >= n
+        code.loop("%lo", "%hi", lambda p: part(p, m if rows else n, threads, rows))
+        units = threads
+    text = code.function("NAME", ["ptr %a0", "ptr %a1", "ptr %a2", "ptr %f", "i64 %lo", "i64 %hi"])
+    return Kernel(text, [views[0][0], views[1][0], out], 0, units, work / 2, 1)
+
+
+# ---- convolutions ----
+
+
+class _Conv(CallCode):
+    """The pieces of a convolution over images of one sample: (C, H, W) and columns (C KH KW, OH OW)."""
+
+    def __init__(self, call: Call, integer: str):
+        super().__init__(TYPES[call.outputs[0].dtype.name], integer)
+        fit, whole, weight = call.given
+        self.samples, self.channels, self.height, self.width = whole
+        self.out_channels = weight[0]
+        self.kernel, self.out = tuple(fit.kernel), tuple(fit.out)
+        self.fit = fit
+        self.places = math.prod(self.out)
+        self.depth = self.channels * math.prod(self.kernel)
+        self.image = math.prod(whole[1:])
+        self.item = call.outputs[0].dtype.itemsize
+        self.plain = self.kernel == (1, 1) and self.out == (self.height, self.width)
+
+    def taps(self) -> list[tuple[int, tuple[int, int, int], tuple[int, int, int]]]:
+        """For each place in the window: its number, and along both axes the first and last output inside, and where its input is."""
+        found = []
+        for number, place in enumerate(itertools.product(*map(range, self.kernel))):
+            ranges = []
+            for axis, size in enumerate((self.height, self.width)):
+                step = self.fit.stride[axis]
+                first = place[axis] * self.fit.dilation[axis] - self.fit.low[axis]
+                low = min(max(0, -(first // step)), self.out[axis])
+                ranges.append((low, max(low, min(self.out[axis], (size - 1 - first) // step + 1)), first))
+            found.append((number, ranges[0], ranges[1]))
+        return found
+
+    def row(self, c: str, number: int, i: str) -> list[tuple[str, int]]:
+        """The index of the columns' element for channel c, place ``number`` and output row i, as a sum."""
+        taps = math.prod(self.kernel)
+        return [(c, taps * self.places), (i, self.out[1])]
+
+    def columns(self, image: str, columns: str) -> None:
+        """Copy the windows of one image out."""
+        taps = self.taps()
+
+        def channel(c: str) -> None:
+            for number, (low, high, top), (left, right, start) in taps:
+
+                def line(i: str, inside: bool, number: int = number, top: int = top, left: int = left, right: int = right, start: int = start) -> None:
+                    to = self.element(self.kind, columns, self.linear(self.row(c, number, i), number * self.places))
+                    if inside:
+                        source = self.element(self.kind, image, self.linear([(c, self.height * self.width), (i, self.fit.stride[0] * self.width)], top * self.width + start))  # fmt: skip
+                    for a, b in ((0, left), (right, self.out[1])) if inside else ((0, self.out[1]),):
+                        if b > a:
+                            self.loop(a, b, lambda j: self.do(f"store {self.kind} {self.k(0.0, self.kind)}, ptr {self.element(self.kind, to, j)}"))  # fmt: skip
+                    if inside and right > left:
+                        def element(j: str) -> None:
+                            x = self.put(f"load {self.kind}, ptr {self.element(self.kind, source, self.linear([(j, self.fit.stride[1])]))}")
+                            self.do(f"store {self.kind} {x}, ptr {self.element(self.kind, to, j)}")
+
+                        self.loop(left, right, element)
+
+                if low > 0:
+                    self.loop(0, low, lambda i, line=line: line(i, False))  # type: ignore[misc]
+                self.loop(low, high, lambda i, line=line: line(i, True))  # type: ignore[misc]
+                if high < self.out[0]:
+                    self.loop(high, self.out[0], lambda i, line=line: line(i, False))  # type: ignore[misc]
+
+        self.loop(0, self.channels, channel)
+
+    def add_columns(self, columns: str, image: str) -> None:
+        """Add columns up where their windows were."""
+        taps = self.taps()
+
+        def channel(c: str) -> None:
+            for number, (low, high, top), (left, right, start) in taps:
+
+                def line(i: str, number: int = number, top: int = top, left: int = left, right: int = right, start: int = start) -> None:
+                    source = self.element(self.kind, columns, self.linear(self.row(c, number, i), number * self.places))
+                    to = self.element(self.kind, image, self.linear([(c, self.height * self.width), (i, self.fit.stride[0] * self.width)], top * self.width + start))  # fmt: skip
+
+                    def element(j: str) -> None:
+                        place = self.element(self.kind, to, self.linear([(j, self.fit.stride[1])]))
+                        x = self.put(f"load {self.kind}, ptr {self.element(self.kind, source, j)}")
+                        y = self.put(f"load {self.kind}, ptr {place}")
+                        self.do(f"store {self.kind} {self.f('add', self.kind, x, y)}, ptr {place}")
+
+                    self.loop(left, right, element)
+
+                self.loop(low, high, line)
+
+        self.loop(0, self.channels, channel)
+
+    def clear(self, pointer: str, count: int) -> None:
+        self.do(f"call void @llvm.memset.p0.i64(ptr {pointer}, i8 0, i64 {count * self.item}, i1 false)")
+
+    def at(self, pointer: str, index: str, size: int) -> str:
+        return self.element(self.kind, pointer, self.linear([(index, size)]))
+
+
+def convolution(call: Call, integer: str, threads: int) -> list[Kernel]:
+    """A convolution or one of its two transposes, as one or two kernels."""
+    code = _Conv(call, integer)
+    (x, y), (out,) = call.args, call.outputs
+    o, p, k = code.out_channels, code.places, code.depth
+    scratch = 0 if code.plain else k * p * code.item
+    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %a2", *(["ptr noalias %scratch"] * bool(scratch)), "ptr %f", "i64 %lo", "i64 %hi"]
+    if call.kind == "conv":
+
+        def forward(n: str) -> None:
+            image = columns = code.at("%a0", n, code.image)
+            if scratch:
+                columns = "%scratch"
+                code.columns(image, columns)
+            code.gemm(o, p, k, ("%a1", k, False), (columns, p, False), (code.at("%a2", n, o * p), p))
+
+        code.loop("%lo", "%hi", forward)
+    elif call.kind == "conv_transpose":
+
+        def back(n: str) -> None:
+            image = columns = code.at("%a2", n, code.image)
+            if scratch:
+                columns = "%scratch"
+            code.gemm(k, p, o, ("%a1", k, True), (code.at("%a0", n, o * p), p, False), (columns, p))
+            if scratch:
+                code.clear(image, code.image)
+                code.add_columns(columns, image)
+
+        code.loop("%lo", "%hi", back)
+    else:
+        return _conv_weight(call, code, threads, scratch, integer)
+    text = code.function("NAME", arguments)
+    return [Kernel(text, [x, y, out], scratch, code.samples, code.samples * o * p * k, 1)]
+
+
+def _conv_weight(call: Call, code: _Conv, threads: int, scratch: int, integer: str) -> list[Kernel]:
+    """Each thread's part of the samples adds up in memory of its own; then the parts are added up, in their order."""
+    (x, g), (out,) = call.args, call.outputs
+    o, p, k = code.out_channels, code.places, code.depth
+    parts = min(threads, code.samples)
+
+    def part(t: str) -> None:
+        total = code.at("%shared", t, o * k)
+        code.clear(total, o * k)
+        low = code.put(f"udiv i64 {code.linear([(t, code.samples)])}, {parts}")
+        high = code.put(f"udiv i64 {code.linear([(t, code.samples)], code.samples)}, {parts}")
+
+        def sample(n: str) -> None:
+            columns = code.at("%a0", n, code.image)
+            if scratch:
+                code.columns(columns, "%scratch")
+                columns = "%scratch"
+            code.gemm(o, k, p, (code.at("%a1", n, o * p), p, False), (columns, p, True), (total, k), more=True)
+
+        code.loop(low, high, sample)
+
+    code.loop("%lo", "%hi", part)
+    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %shared", *(["ptr noalias %scratch"] * bool(scratch)), "ptr %f", "i64 %lo", "i64 %hi"]
+    first = Kernel(code.function("NAME", arguments), [x, g], scratch, parts, code.samples * o * p * k, 1)
+    first.shared = parts * o * k * code.item
+    add = Code()
+
+    def element(i: str) -> None:
+        total = None
+        for t in range(parts):
+            value = add.put(f"load {code.kind}, ptr {add.element(code.kind, '%shared', add.linear([(i, 1)], t * o * k))}")
+            total = value if total is None else add.f("add", code.kind, total, value)
+        add.do(f"store {code.kind} {total}, ptr {add.element(code.kind, '%a0', i)}")
+
+    add.loop("%lo", "%hi", element)
+    second = Kernel(add.function("NAME", ["ptr noalias %a0", "ptr noalias %shared", "i64 %lo", "i64 %hi"]), [out], 0, o * k, o * k * parts, 16)
+    second.shared = first.shared
+    return [first, second]

@@ -1,0 +1,213 @@
+"""``NativePlan``: a graph made ready to run by machine code. It is called as ``hammer.graph.execute.Plan`` is."""
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autograd import backend
+
+from ..graph import UniversalGraph
+from . import jit
+from .blas import blas
+from .lazy import Term, Unlowered
+from .lowering import Call, lowered
+from .program import Native, Offset, Slot, program, readable
+from .schedule import schedule
+from .team import Team
+from .views import strided
+
+
+def unavailable() -> str | None:
+    """Why there is no native executor here, or None."""
+    if not jit.available():
+        return "llvmlite is not installed: pip install 'hammer-grad[compile]'"
+    if blas() is None:
+        return "NumPy is not built with OpenBLAS here"
+    return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    given = os.environ.get("HAMMER_THREADS")
+    if given is not None:
+        return max(1, int(given))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=1)
+def team(threads: int) -> Team:
+    """The threads of this process."""
+    found = blas()
+    assert found is not None
+    return Team(threads, found.get_threads, found.set_threads)
+
+
+class NativePlan:
+    """A graph as machine code.
+
+    Args:
+        graph: of known sizes.
+        writes: outputs that are to be written into the array of an input: output number -> input number (inputs and
+            parameters in their order).
+        threads: how many may work on it; None: as many as this process has cores (``HAMMER_THREADS`` overrides it).
+
+    Attributes:
+        source: the program, in LLVM's language.
+        peak: bytes of its arena; ``bound`` is the most that are alive at one step.
+
+    Raises:
+        Unlowered: the graph has dtypes that no programs are generated for.
+    """
+
+    def __init__(self, graph: UniversalGraph, writes: dict[int, int] | None = None, threads: int | None = None):
+        found = blas()
+        assert found is not None
+        self.graph = graph
+        self._inputs = (*graph.inputs, *graph.parameter_nodes.values())
+        self.lowered = lowered(graph)
+        self.schedule = schedule(self.lowered)
+        self.writes = writes or {}
+        self.program = program(self.schedule, found, threads or cores(), self.writes)
+        self.peak, self.bound = self.program.arena, self.program.bound
+        self._library = jit.Library(self.program.text)
+        self._table_of(found)
+        self._lock = threading.Lock()
+
+    @property
+    def source(self) -> str:
+        return readable(self.program.text)
+
+    def _table_of(self, found: Any) -> None:
+        p = self.program
+        self._arena = np.empty(p.arena + 64, np.uint8)
+        start = -self._arena.ctypes.data % 64
+        self._arena = self._arena[start : start + p.arena]
+        self._table = (ctypes.c_size_t * (p.slots + 1))()
+        self._table[0] = self._arena.ctypes.data
+        self._constants = [*self.lowered.constants.values()]
+        n = len(self._inputs)
+        for i, array in enumerate(self._constants):
+            self._table[1 + n + i] = id(array)
+        self._table[p.first_function] = found.gemm["float32"]
+        self._table[p.first_function + 1] = found.gemm["float64"]
+        self._address = ctypes.addressof(self._table)
+        self._team = team(cores()) if p.threads > 1 else None
+        if self._team is not None:
+            self._table[p.slots] = self._team.barrier
+        self._alone = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        self._parts: list[Any] = []
+        for part in p.parts:
+            if isinstance(part, Native):
+                address = self._library.address(f"run{part.index}")
+                self._parts.append(address if self._team is not None else self._alone(address))
+            else:
+                self._parts.append(self._numpy_call(part))
+        self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
+        self._made_of: dict[int, Any] = {}
+        done: dict[Term, int] = {}
+        for i, (t, node) in enumerate(zip(self.schedule.outputs, self.graph.outputs, strict=True)):
+            how: Any = "fresh"
+            place = p.places[t]
+            if i in p.donated:
+                how = ("input", p.donated[i])
+            elif t in done:
+                how = ("copy", done[t])
+            elif place.index != p.first_output + i:
+                how = ("made", place.index)
+            done.setdefault(t, i)
+            self._outputs.append((p.first_output + i, how, node.shape, node.dtype))
+
+    def __call__(self, values: Sequence[Any]) -> tuple:
+        """The outputs, as raw arrays, of raw arrays for the inputs and the parameters, which have their shapes and dtypes."""
+        with self._lock:
+            return self._run(values)
+
+    def _run(self, values: Sequence[Any]) -> tuple:
+        table = self._table
+        arrays = []
+        for i, v in enumerate(values):
+            if type(v) is not np.ndarray or not v.flags.c_contiguous or not v.flags.aligned:
+                v = np.ascontiguousarray(v).reshape(np.shape(v))
+            arrays.append(v)
+            table[1 + i] = id(v)
+        for i, n, name in self.lowered.checks:
+            index = arrays[i]
+            if index.size and (index.min() < 0 or index.max() >= n):
+                bad = index.min() if index.min() < 0 else index.max()
+                raise IndexError(f"{name}: {bad} is no index of {n} elements; indices are 0 to {n - 1}")
+        slots: dict[int, Any] = {}
+        out: list[Any] = []
+        for slot, how, shape, dtype in self._outputs:
+            if how == "fresh":
+                array = np.empty(shape, dtype)
+                table[slot] = id(array)
+                slots[slot] = array
+                out.append(array)
+            elif how[0] == "input":
+                out.append(arrays[how[1]])
+            else:
+                out.append(how)
+        for part in self._parts:
+            if type(part) is int:
+                self._team.run(part, self._address, self.program.threads)  # type: ignore[union-attr]
+            elif isinstance(part, ctypes._CFuncPtr):
+                part(self._address, 0, 1, None)
+            else:
+                part(arrays, slots)
+        for i, (how, (_, _, shape, _)) in enumerate(zip(out, self._outputs, strict=True)):
+            if type(how) is tuple:
+                made = out[how[1]] if how[0] == "copy" else slots[how[1]]
+                out[i] = np.array(made).reshape(shape)
+        for i, source in self.writes.items():
+            target = values[source]
+            if out[i] is not target:
+                np.copyto(target, out[i].reshape(target.shape))
+                out[i] = target
+        return tuple(backend.scalar(o) for o in out)
+
+    def _numpy_call(self, call: Call) -> Any:
+        """A function that calls a row's kernel for NumPy on views of what the program has computed."""
+        node = call.node
+        assert node is not None
+        kernel = node.row.kernels[np.ndarray]
+        attributes, variadic, several = dict(node.attributes), node.row.variadic, node.several
+        stored = lambda t: t.op in ("buffer", "call") or t in self.schedule.stored
+        readers = [self._reader(x, stored) for x in call.args]
+        targets = [(t, self.program.made[t], self.program.places[t]) for t in call.outputs if t in self.program.made]
+
+        def run(arrays: list, slots: dict[int, Any]) -> None:
+            given = [read(arrays, slots) for read in readers]
+            made = kernel(given, **attributes) if variadic else kernel(*given, **attributes)
+            for value, (t, slot, place) in zip(made if several else [made], targets, strict=True):
+                array = np.ascontiguousarray(value, t.dtype).reshape(t.shape)
+                slots[slot] = array
+                self._table[slot] = id(array)
+                if place.index != slot:
+                    slots[place.index][...] = array.reshape(slots[place.index].shape)
+
+        return run
+
+    def _reader(self, x: Term, stored: Any) -> Any:
+        base, offset, strides = strided(x, stored)
+        place, item = self.program.places[base], base.dtype.itemsize
+        steps = tuple(s * item for s in strides)
+        first = len(self._inputs) + 1
+        if isinstance(place, Offset):
+            view = np.ndarray(x.shape, x.dtype, self._arena.data, place.bytes + offset * item, steps)
+            return lambda arrays, slots: backend.scalar(view)
+        assert isinstance(place, Slot)
+        index = place.index
+
+        def read(arrays: list, slots: dict[int, Any]) -> Any:
+            array = arrays[index - 1] if index < first else self._constants[index - first] if index < self.program.first_output else slots[index]
+            return backend.scalar(np.ndarray(x.shape, x.dtype, array.data, offset * item, steps) if array.size else array.reshape(x.shape))
+
+        return read
+
+
+__all__ = ["NativePlan", "Unlowered", "team", "unavailable"]
