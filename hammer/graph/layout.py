@@ -66,12 +66,11 @@ def columns_of(rows: Sequence[int], inputs: Sequence[Sequence[int]]) -> list[flo
             x[i] = place - (len(row) - 1) / 2
     for sweep in range(SWEEPS):
         neighbours = above if sweep % 2 == 0 else below
-        for row in sorted(members, reverse=sweep % 2 == 1):
-            wanted = {i: _mean([x[j] for j in neighbours[i]], x[i]) for i in members[row]}
-            order = sorted(members[row], key=wanted.__getitem__)
-            for i, place in zip(order, spaced([wanted[i] for i in order], 1.0), strict=True):
-                x[i] = place
-            members[row] = order
+        for number in sorted(members, reverse=sweep % 2 == 1):
+            wanted = {i: _mean([x[j] for j in neighbours[i]], x[i]) for i in members[number]}
+            order = members[number] = sorted(members[number], key=wanted.__getitem__)
+            for i, there in zip(order, spaced([wanted[i] for i in order], 1.0), strict=True):
+                x[i] = there
     least = min(x, default=0.0)
     return [place - least for place in x]
 
