@@ -18,10 +18,11 @@ from .execute import Plan
 from .graph import UniversalGraph
 from .ir import GraphError, Node
 from .passes import optimize
+from .profile import Peaks, PlanStep, Profile
 from .sizes import Size, SizedGraph
 from .trace import Spec
 
 __all__ = [
-    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Plan", "Size", "SizedGraph", "Spec",
+    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Peaks", "Plan", "PlanStep", "Profile", "Size", "SizedGraph", "Spec",
     "UniversalGraph", "Value", "compile", "optimize",
 ]  # fmt: skip
