@@ -40,7 +40,7 @@ ERFCX = {
 }  # fmt: skip
 """(1 + 2x) exp(x²) erfc(x) of (x - 3.75) / (x + 3.75), for x ≥ 0."""
 COMPARE = {"less": ("olt", "slt"), "less_equal": ("ole", "sle"), "greater": ("ogt", "sgt"), "greater_equal": ("oge", "sge"), "equal": ("oeq", "eq"), "not_equal": ("une", "ne")}  # fmt: skip
-ARITHMETIC = {"add": ("fadd contract", "add"), "subtract": ("fsub contract", "sub"), "multiply": ("fmul contract", "mul"), "divide": ("fdiv", None)}  # fmt: skip
+ARITHMETIC = {"add": ("fadd", "add"), "subtract": ("fsub", "sub"), "multiply": ("fmul", "mul"), "divide": ("fdiv", None)}  # fmt: skip
 
 
 def literal(value: Any, kind: str) -> str:

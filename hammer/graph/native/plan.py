@@ -185,6 +185,8 @@ class NativePlan:
             made = kernel(given, **attributes) if variadic else kernel(*given, **attributes)
             for value, (t, slot, place) in zip(made if several else [made], targets, strict=True):
                 array = np.ascontiguousarray(value, t.dtype).reshape(t.shape)
+                if array.base is not None or any(array is x for x in given):
+                    array = array.copy()  # a view of memory that will be used for something else
                 slots[slot] = array
                 self._table[slot] = id(array)
                 if place.index != slot:

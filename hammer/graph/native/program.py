@@ -216,7 +216,7 @@ class _Maker:
                 end = ends[t] if t not in outputs else len(self.schedule.steps)
                 for old in dict.fromkeys(self._reads(step)):
                     if (
-                        old in first and ends[old] == i and old not in taken and old.nbytes == t.nbytes and old.dtype == t.dtype
+                        first.get(old, i) < i and ends[old] == i and old not in taken and old.nbytes == t.nbytes and old.dtype == t.dtype
                         and self._same_element(step, t, old)
                     ):  # fmt: skip
                         taken.add(old)
@@ -266,11 +266,11 @@ class _Maker:
         before = False  # whether the step before was everybody's
         first = True
         for _, kernel, scratch, shared in part.kernels:
-            name = self._function(kernel)
+            arrays, name = self._function(kernel)
             alone = not team or kernel.work < ALONE or kernel.units == 1
             if team and not first and (before or not alone):
                 lines.append("  call void %barrier(ptr %sync, i64 %n)")
-            arguments = [f"ptr {pointer(self.places[t])}" for t in kernel.arrays]
+            arguments = [f"ptr {pointer(self.places[t])}" for t in arrays]
             if kernel.shared:
                 arguments.append(f"ptr {pointer(Offset(shared))}")
             n = len(lines)
@@ -330,12 +330,21 @@ class _Maker:
             [f"define void @run{part.index}(ptr noalias %table, i64 %t, i64 %n, ptr %sync) {{", "entry:", *setup, *loads, *lines, "  ret void", "}"]
         )
 
-    def _function(self, kernel: Kernel) -> str:
-        digest = hashlib.blake2b(kernel.text.encode(), digest_size=8).hexdigest()
+    def _function(self, kernel: Kernel) -> tuple[list[Term], str]:
+        """The arrays of a kernel and its name in the module. Arrays that lie in one place become one: as two, they would be promised
+        not to overlap."""
+        text, arrays, seen = kernel.text, [], {}
+        for i, t in enumerate(kernel.arrays):
+            before = seen.setdefault(self.places[t], i)
+            if before == i:
+                arrays.append(t)
+                continue
+            text = re.sub(rf"ptr [a-z ]*%a{i}, ", "", text, count=1)
+            text = re.sub(rf"%a{i}\b", f"%a{before}", text)
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         name = f"k{digest}"
-        if name not in self.functions:
-            self.functions[name] = kernel.text.replace("@NAME(", f"@{name}(", 1)
-        return name
+        self.functions.setdefault(name, text.replace("@NAME(", f"@{name}(", 1))
+        return arrays, name
 
     @staticmethod
     def _dtype(kernel: Kernel) -> str:

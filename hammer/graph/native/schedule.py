@@ -163,7 +163,7 @@ class _Scheduler:
 
     def _output(self, t: Term) -> Term:
         """The term whose memory an output is: the term itself, or what it is a reshape of; never an input's own."""
-        if t.op == "reshape" and t.args[0].op not in ("buffer", "number", *VIEWS):
+        if t.op == "reshape" and t.args[0].op not in ("buffer", "number"):
             (t,) = t.args
         if t.op == "buffer":
             t = term(t.pool, "copy", (t,), t.shape, t.dtype)
@@ -215,11 +215,11 @@ class _Scheduler:
             for x in t.args:
                 readers[x] |= above
 
-    def _base(self, t: Term) -> Term:
-        base, _, _ = strided(t, self.stored)
+    def _base(self, t: Term) -> None:
+        """Have what a reshape reads stored, if its index is no linear form of that."""
+        base, _, _ = strided(t, lambda x: x is not t and self.stored(x))
         if base.op != "buffer":
             self.roots.add(base)
-        return base
 
     def _in_memory(self, call: Term, x: Term) -> None:
         """Have the argument of a step stored, such that it can be read there."""
@@ -338,6 +338,10 @@ class _Scheduler:
                         self.roots.discard(t)
                         step.roots.remove(root)
                         del step.made[t]
+        for step in self.done.steps:
+            if isinstance(step, Nest):
+                for root in step.roots:  # what is not stored any more is computed from what is
+                    root.reads = self.reads(root.expression, root.term)
 
     def _read_by(self, step: Any) -> Iterator[Term]:
         if isinstance(step, Nest):
