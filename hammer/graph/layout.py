@@ -61,16 +61,16 @@ def columns_of(rows: Sequence[int], inputs: Sequence[Sequence[int]]) -> list[flo
     for i, row in enumerate(rows):
         members.setdefault(row, []).append(i)
     x = [0.0] * len(rows)
-    for row in members.values():
-        for place, i in enumerate(row):
-            x[i] = place - (len(row) - 1) / 2
+    for there in members.values():
+        for place, i in enumerate(there):
+            x[i] = place - (len(there) - 1) / 2
     for sweep in range(SWEEPS):
         neighbours = above if sweep % 2 == 0 else below
         for number in sorted(members, reverse=sweep % 2 == 1):
             wanted = {i: _mean([x[j] for j in neighbours[i]], x[i]) for i in members[number]}
             order = members[number] = sorted(members[number], key=wanted.__getitem__)
-            for i, there in zip(order, spaced([wanted[i] for i in order], 1.0), strict=True):
-                x[i] = there
+            for i, near in zip(order, spaced([wanted[i] for i in order], 1.0), strict=True):
+                x[i] = near
     least = min(x, default=0.0)
     return [place - least for place in x]
 
