@@ -6,7 +6,8 @@ an optimizer in Hammer and PyTorch, ``jit`` with donated parameters in JAX, form
 
 How: each library is in a process of its own with the same number of threads and starts from the same weights on the same
 data. First the losses of some steps and the weights after them (of functions the gradients) are compared, the weights by
-their norm and their product with a random direction; a peer that computes something else is left out. Then short blocks of all libraries are interleaved, workload by
+their norm and their product with a random direction; one that computes something else is left out (and
+the exit status is 1 if that is Hammer). Then short blocks of all libraries are interleaved, workload by
 workload; before each block the others must have stopped to use the processor (Linux; elsewhere there is a pause).
 
 Roofs, measured in the same run by the same processes: the fastest product of two 2,048² matrices and the fastest copy of 256 MB
@@ -37,6 +38,10 @@ import workloads
 
 LIBRARIES = ("ours", "ours_eager", "torch", "torch_compile", "jax", "mygrad", "hips")
 QUICK = ("ours", "ours_eager", "torch", "jax")
+QUICK_WORKLOADS = ("mlp_tiny", "mlp_small", "lstm", "transformer", "chain", "layer_norm")
+WRONG = "it computes something else"
+QUICK_SECONDS = 28
+"""After which a quick run begins no further workload: the slowest takes some ten seconds on a busy machine."""
 STEPS_CHECKED = 4
 MATRIX, COPIED = 2048, 1 << 28
 """Rows of the square matrices, and bytes copied, that the roofs are measured with."""
@@ -191,11 +196,8 @@ def difference(found: dict[str, Any], due: dict[str, Any]) -> str | None:
 
 
 def make_all(running: dict[str, workers.Worker], case: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Let all workers make a workload, one after another, because first steps are timed. A peer that computes something else
-    than PyTorch (or, without it, the first) is left out, with the reason.
-
-    Raises:
-        AssertionError: Hammer computes something else.
+    """Let all workers make a workload, one after another, because first steps are timed. One that computes something else than
+    PyTorch (or, without it, Hammer's eager code) is left out, with the reason.
     """
     made, left_out = {}, {}
     for library, worker in running.items():
@@ -203,13 +205,11 @@ def make_all(running: dict[str, workers.Worker], case: str) -> tuple[dict[str, d
             made[library] = worker.ask("make", case=case)
         except workers.Missing as error:
             left_out[f"{case}, {library}"] = str(error)
-    due = made.get("torch") or next(iter(made.values()))
+    due = made.get("torch") or made.get("ours_eager") or next(iter(made.values()))
     for library, found in list(made.items()):
         wrong = difference(found, due)
-        if wrong and library in workers.OURS:
-            raise AssertionError(f"{case}, {library}: {wrong}")
         if wrong:
-            left_out[f"{case}, {library}"] = f"it computes something else: {wrong}"
+            left_out[f"{case}, {library}"] = f"{WRONG}: {wrong}"
             del made[library]
             running[library].ask("drop", case=case)
     return made, left_out
@@ -285,7 +285,7 @@ def summarise(
     return figures, lines
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     p = common.parser(__doc__, libraries=None)
     p.add_argument("--rounds", type=int, help="rounds of blocks (default: 15, with --quick 3)")
     p.add_argument("--only", action="append", metavar="NAME", help=f"only this workload, may be repeated; of {', '.join(workloads.WORKLOADS)}")  # fmt: skip
@@ -293,8 +293,9 @@ def main(argv: list[str] | None = None) -> None:
     if options.worker:
         bench = Bench(options.worker)
         workers.serve(options.worker, bench.build, make=bench.make, drop=bench.drop, weigh=bench.weigh, roofs=bench.roofs)  # fmt: skip
-        return
-    cases = options.only or list(workloads.WORKLOADS)
+        return 0
+    begin = time.monotonic()
+    cases = options.only or list(QUICK_WORKLOADS if options.quick else workloads.WORKLOADS)
     for case in cases:
         if case not in workloads.WORKLOADS:
             raise SystemExit(f"--only: {case!r} is not known; choose from {', '.join(workloads.WORKLOADS)}")
@@ -310,6 +311,9 @@ def main(argv: list[str] | None = None) -> None:
         gemm, copy = measured_roofs(running, options.threads)
         weigher = next((running[library] for library in workers.OURS if library in running), None)
         for case in cases:
+            if options.quick and not options.only and time.monotonic() - begin > QUICK_SECONDS:
+                more[case] = "no time in a quick run"
+                continue
             made[case], missing = make_all(running, case)
             more |= missing
             if weigher is not None:
@@ -333,6 +337,7 @@ def main(argv: list[str] | None = None) -> None:
         "left_out": left_out | more,
     }
     common.finish(options, "compiled_step", lines + rows, figures, details)
+    return int(any(where.split(", ")[-1] in workers.OURS and why.startswith(WRONG) for where, why in more.items()))
 
 
 if __name__ == "__main__":

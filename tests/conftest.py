@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pytest
+from chromium import browser  # noqa: F401 - a fixture
 from hypothesis import Phase, settings
 
 settings.register_profile("hammer", derandomize=True, deadline=None, print_blob=True, database=None)

@@ -261,11 +261,18 @@ class UniversalGraph:
 
         return cost(self)
 
-    def profile(self, *args: Any, repeats: int = 5, **parameters: Any) -> Any:
-        """As ``cost``, with the time that each operation takes on these arguments, in seconds (the median of ``repeats``)."""
-        from .cost import profile
+    def profile(self, *args: Any, repeats: int = 5, exact: bool = True, peaks: Any = None, **parameters: Any) -> Any:
+        """The time that each step of the graph's plan takes on these arguments, beside its roofline (``profile.Profile``; print it).
 
-        return profile(self, args, parameters, repeats)
+        Args:
+            args, parameters: as of a call.
+            repeats: how often the plan is run step by step, and as a whole; times are medians.
+            exact: which plan: as of ``plan``.
+            peaks: a ``profile.Peaks``; None: measured once in a process, in about a second.
+        """
+        from .profile import profile
+
+        return profile(self, args, parameters, repeats, exact, peaks)
 
     def to_dot(self) -> str:
         """The graph in the DOT language of Graphviz."""

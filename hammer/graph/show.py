@@ -65,13 +65,12 @@ class _Name(str):
 def titles_of(nodes: Iterable[Node]) -> dict[Node, str]:
     """What stands in a drawn node: an input's name, or the operation and the numbers among its inputs."""
     nodes = list(nodes)
-    names = names_of(nodes)
-    return {
-        n: names[n]
-        if n.row is INPUT or is_number(n)
-        else " ".join([n.op, *(names[m] for m in n.inputs if is_number(m))])
-        for n in nodes
-    }
+    names, titles = names_of(nodes), {}
+    for node in nodes:
+        numbers = [names[n] for n in node.inputs if is_number(n)]
+        numbers += [str(node.attributes["index"])] if node.row is PICK else []
+        titles[node] = names[node] if node.row is INPUT or is_number(node) else " ".join([node.op, *numbers])
+    return titles
 
 
 def _drawn(graph: UniversalGraph) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:

@@ -7,7 +7,6 @@ source lines) reaches the page as data only, never as HTML.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from autograd.atomic import write_atomically
 

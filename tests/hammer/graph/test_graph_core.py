@@ -428,9 +428,7 @@ def test_drawings_and_costs():
     cost = graph.cost()
     assert cost.flops == 2 * 4 * 3 * 5 + 20 * 10 + 20 and cost.bytes == 4 * (12 + 15 + 20 + 40 + 40)
     assert cost.intensity == cost.flops / cost.bytes and list(cost.by_operation()) == ["exp", "matmul", "multiply"]
-    assert cost.seconds is None and str(cost).splitlines()[-1].startswith("total")
-    timed = graph.profile(x(4, 3), x(3, 5), repeats=2)
-    assert timed.seconds > 0 and timed.flops == cost.flops
+    assert str(cost).splitlines()[-1].startswith("total")
 
 
 def test_memory_order_is_that_of_eager_code():
