@@ -150,7 +150,7 @@ class NestWriter:
             puller(root.expression, whole(root.expression))
             if self.nest.mode == "row":
                 for (t, at), _ in puller.memo.items():
-                    if t.op in HEAVY and t.shape == frame:
+                    if t.op in HEAVY and t.shape == frame and not self.stored(t):
                         heavy.setdefault(t, set()).add(root.phase if at == full else None)
         self.scratch = [t for t, phases in heavy.items() if len(phases) > 1 and None not in phases]
         self.first = {t: min(heavy[t]) for t in self.scratch}
