@@ -16,6 +16,10 @@ from .maths import MEMORY, TYPES, Code, literal
 from .schedule import HEAVY, Copy, Nest, Puller, Root, Schedule, address, whole
 from .views import Index, combined, contiguous
 
+ENOUGH = 64
+"""How many iterations are shared by threads at least, where there are as many."""
+UNROLLED = 4
+"""The most iterations of an innermost loop that are written out."""
 IDENTITY = {"add": 0, "multiply": 1, "maximum": -np.inf, "minimum": np.inf}
 
 
@@ -110,6 +114,10 @@ class NestWriter:
     def loops(self, loops: Sequence[Loop], body: Callable[[], None]) -> None:
         if not loops:
             body()
+        elif len(loops) == 1 and loops[0].size <= UNROLLED and len(self.found) > 1:
+            for i in range(loops[0].size):  # so that the loop around it is vectorised
+                loops[0].var = str(i)
+                body()
         else:
             self.loop(loops[0], "0", str(loops[0].size), lambda: self.loops(loops[1:], body))
 
@@ -233,8 +241,8 @@ class NestWriter:
         elif nest.mode == "row":
             units = self._rows(kept, reduced)
         else:
-            inner = kept[-1:] if len(kept) > 1 else []
-            outer = kept[: len(kept) - len(inner)]
+            cut = next((i for i in range(1, len(kept)) if np.prod([x.size for x in kept[:i]]) >= ENOUGH), len(kept) - 1)
+            outer, inner = (kept[:cut], kept[cut:]) if len(kept) > 1 else (kept, [])
             units = self._shared(outer, lambda: self.loops(inner, lambda: self._values(0, {})))
             grain = 1 if inner else 16
         arguments = [f"ptr noalias nocapture %a{i}" for i in range(len(self.arrays))]
