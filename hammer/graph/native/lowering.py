@@ -209,9 +209,12 @@ def _pad(done: Lowered, x: Term, width: Any, value: float = 0.0) -> Term:
 
 def _checked(done: Lowered, index: Term, n: int, name: str) -> None:
     """Have an index compared with its bounds before the program runs."""
-    if index.op != "buffer" or index.attrs[0] != "input":
+    if index.op != "buffer":
         raise Unlowered("an index that is computed")
-    done.checks.append((index.attrs[1], n, name))
+    if index.attrs[0] == "input":
+        done.checks.append((index.attrs[1], n, name))
+    elif done.constants[index].min() < 0 or done.constants[index].max() >= n:
+        raise Unlowered("an index out of bounds, which the kernel for NumPy will say")
 
 
 def _tiles(x_shape: tuple, kernel: Any, stride: Any, padding: Any) -> tuple[int, ...]:

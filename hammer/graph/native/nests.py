@@ -13,13 +13,15 @@ import numpy as np
 
 from .lazy import Term
 from .maths import MEMORY, TYPES, Code, literal
-from .schedule import HEAVY, Copy, Nest, Puller, Root, Schedule, address, whole
+from .schedule import HEAVY, Nest, Puller, Root, Schedule, address, whole
 from .views import Index, combined, contiguous
 
 ENOUGH = 64
 """How many iterations are shared by threads at least, where there are as many."""
 UNROLLED = 4
 """The most iterations of an innermost loop that are written out."""
+LINE = 64
+"""Bytes of a cache line, which threads do not share."""
 IDENTITY = {"add": 0, "multiply": 1, "maximum": -np.inf, "minimum": np.inf}
 
 
@@ -54,17 +56,11 @@ class Loop:
 
 
 class NestWriter:
-    """Writes the function of one nest (or of a part that is copied into its place)."""
+    """Writes the function of one nest."""
 
-    def __init__(self, step: Any, schedule: Schedule):
-        if isinstance(step, Copy):
-            root = Root(step.part, 0, [])
-            self.nest = Nest(step.part.shape, (), [root], {})
-            self.targets = {root: (step.into, contiguous(step.into.shape), step.offset)}
-        else:
-            self.nest = step
-            self.targets = {}
-        self.kept = schedule.stored
+    def __init__(self, step: Nest, schedule: Schedule, threads: int):
+        self.nest = step
+        self.kept, self.threads = schedule.stored, threads
         self.code = Code()
         self.arrays: list[Term] = []
         self.work = 0
@@ -125,9 +121,9 @@ class NestWriter:
 
     def address(self, root: Root) -> tuple[Term, Index]:
         """Where a root's value goes."""
-        if root in self.targets:
-            into, strides, offset = self.targets[root]
-            return into, combined([(p, s) for p, s in zip(whole(root.term), strides, strict=True)], offset)
+        if root.into is not None:
+            steps = contiguous(root.into.shape)
+            return root.into, combined([(p, s) for p, s in zip(whole(root.term), steps, strict=True)], root.offset)
         return root.term, address(root.term)
 
     def stored(self, t: Term) -> bool:
@@ -228,8 +224,11 @@ class NestWriter:
 
     # ---- the function ----
 
-    def kernel(self) -> Kernel:
+    def kernels(self) -> list[Kernel]:
+        """The function of the nest; of a divided reduction one for the parts and one that puts them together."""
         self.survey()
+        if self.nest.divided and self.threads > 1:
+            return self._divided()
         nest, code = self.nest, self.code
         self.row = int(np.prod([nest.frame[a] for a in nest.axes], dtype=np.int64))
         scratch = sum(self.row * t.dtype.itemsize for t in self.scratch)
@@ -248,7 +247,7 @@ class NestWriter:
         arguments = [f"ptr noalias nocapture %a{i}" for i in range(len(self.arrays))]
         arguments += ["ptr noalias nocapture %scratch"] * bool(scratch) + ["i64 %lo", "i64 %hi"]
         text = code.function("NAME", arguments)
-        return Kernel(text, self.arrays, scratch, units, self.work * nest.size, grain)
+        return [Kernel(text, self.arrays, scratch, units, self.work * nest.size, grain)]
 
     def _shared(self, loops: list[Loop], body: Callable[[], None]) -> int:
         """Loops whose iterations, counted through, are shared by the threads. Returns how many there are."""
@@ -309,18 +308,7 @@ class NestWriter:
                 inner = [r for r in self.nest.roots if r.phase == phase and (r.term.op == "reduce" or r.term.shape == self.nest.frame)]
                 if not inner:
                     continue
-                sums = {}
-                for root in inner:
-                    if root.term.op == "reduce":
-                        kind = TYPES[root.term.dtype.name]
-                        sums[root] = code.variable(kind)
-                        code.do(f"store {kind} {self.identity(root)}, ptr {sums[root]}")
-
-                def add(root: Root, value: str, sums: dict = sums) -> None:
-                    kind = TYPES[root.term.dtype.name]
-                    before = code.put(f"load {kind}, ptr {sums[root]}")
-                    code.do(f"store {kind} {self.joined(root, before, value)}, ptr {sums[root]}")
-
+                sums, add = self._sums(inner)
                 self.loops(reduced, lambda phase=phase, values=values, add=add: self._values(phase, values, add))  # type: ignore[misc]
                 for root, place in sums.items():
                     value = code.put(f"load {TYPES[root.term.dtype.name]}, ptr {place}")
@@ -329,6 +317,55 @@ class NestWriter:
                     self.store(self.pointer(t), t.dtype, at, value)
 
         return self._shared(kept, row)
+
+    def _sums(self, roots: Sequence[Root]) -> tuple[dict[Root, str], Callable[[Root, str], None]]:
+        """A variable for each reduction, and what adds to it."""
+        code, sums = self.code, {}
+        for root in roots:
+            if root.term.op == "reduce":
+                kind = TYPES[root.term.dtype.name]
+                sums[root] = code.variable(kind)
+                code.do(f"store {kind} {self.identity(root)}, ptr {sums[root]}")
+
+        def add(root: Root, value: str) -> None:
+            kind = TYPES[root.term.dtype.name]
+            before = code.put(f"load {kind}, ptr {sums[root]}")
+            code.do(f"store {kind} {self.joined(root, before, value)}, ptr {sums[root]}")
+
+        return sums, add
+
+    def _divided(self) -> list[Kernel]:
+        """Parts of the outermost loop, each with its own sums in memory that all share; then the parts' sums, in their order."""
+        code, parts = self.code, self.threads
+        first, *rest = self.found
+        roots = [r for r in self.nest.roots if r.term.op == "reduce"]
+
+        def part(p: str) -> None:
+            sums, add = self._sums(roots)
+            low = code.put(f"udiv i64 {code.linear([(p, first.size)])}, {parts}")
+            high = code.put(f"udiv i64 {code.linear([(p, first.size)], first.size)}, {parts}")
+            self.loop(first, low, high, lambda: self.loops(rest, lambda: self._values(0, {}, add)))
+            for i, root in enumerate(roots):
+                kind = TYPES[root.term.dtype.name]
+                place = code.element("i8", "%shared", code.linear([(p, LINE)], i * parts * LINE))
+                code.do(f"store {kind} {code.put(f'load {kind}, ptr {sums[root]}')}, ptr {place}")
+
+        code.loop("%lo", "%hi", part)
+        arguments = [f"ptr noalias nocapture %a{i}" for i in range(len(self.arrays))]
+        text = code.function("NAME", [*arguments, "ptr noalias nocapture %shared", "i64 %lo", "i64 %hi"])
+        shared = len(roots) * parts * LINE
+        kernel = Kernel(text, self.arrays, 0, parts, self.work * self.nest.size, 1, shared)
+        self.code, self.arrays = Code(), []
+        for i, root in enumerate(roots):
+            kind, total = TYPES[root.term.dtype.name], self.identity(root)
+            for p in range(parts):
+                place = self.code.element("i8", "%shared", (i * parts + p) * LINE)
+                total = self.joined(root, total, self.code.put(f"load {kind}, ptr {place}"))
+            t, at = self.address(root)
+            self.store(self.pointer(t), t.dtype, at, total)
+        arguments = [f"ptr noalias nocapture %a{i}" for i in range(len(self.arrays))]
+        text = self.code.function("NAME", [*arguments, "ptr noalias nocapture %shared", "i64 %lo", "i64 %hi"])
+        return [kernel, Kernel(text, self.arrays, 0, 1, 1, 1, shared)]
 
     def _columns(self, kept: list[Loop], reduced: list[Loop]) -> tuple[int, int]:
         """Sums along outer axes: kept in memory, a row of them at a time."""

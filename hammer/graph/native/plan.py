@@ -18,13 +18,14 @@ from .blas import blas
 from .lazy import Term, Unlowered
 from .lowering import Call, lowered
 from .program import Native, Offset, Slot, program, readable
-from .schedule import Nest, schedule
+from .schedule import schedule
 from .team import Team
 from .views import strided
 
 
 KEPT = 1 << 18
-"""Bytes from which an output's memory is used again when nobody has the array any more: new memory costs more than to fill it."""
+"""Bytes from which an output's memory is used again when nobody has the array any more: new memory costs more than to fill it.
+Of each output the last two are kept, since a caller who says ``y = plan(x)`` has the one before until the call ends."""
 
 
 def unavailable() -> str | None:
@@ -116,7 +117,7 @@ class NativePlan:
             else:
                 self._parts.append(self._numpy_call(part))
         self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
-        self._given: dict[int, np.ndarray] = {}
+        self._given: dict[int, tuple[np.ndarray, ...]] = {}
         done: dict[Term, int] = {}
         for i, (t, node) in enumerate(zip(self.schedule.outputs, self.graph.outputs, strict=True)):
             how: Any = "fresh"
@@ -159,11 +160,12 @@ class NativePlan:
         out: list[Any] = []
         for slot, how, shape, dtype in self._outputs:
             if how == "fresh":
-                array = self._given.get(slot)
-                if array is None or getrefcount(array) > 3:  # somebody has it still (the dict, the name and the call count too)
+                given = self._given.get(slot, ())
+                array = next((a for a in given if getrefcount(a) <= 3), None)  # held by the tuple, the name and the call
+                if array is None:
                     array = np.empty(shape, dtype)
                     if array.nbytes >= KEPT:
-                        self._given[slot] = array
+                        self._given[slot] = (*given[-1:], array)
                 table[slot] = id(array)
                 slots[slot] = array
                 out.append(array)
@@ -255,10 +257,8 @@ def _label(step: Any) -> str:
     if isinstance(step, Call):
         shapes = " × ".join(str(x.shape) for x in step.args)
         return f"{step.kind if step.node is None else step.node.op} {shapes}"
-    if isinstance(step, Nest):
-        made = [f"{r.term.attrs[0]} over {r.axes}" if r.axes else r.term.op for r in step.roots]
-        return f"loop over {step.frame}: {', '.join(made)}"
-    return f"copy {step.part.shape}"
+    made = [f"{r.term.attrs[0]} over {r.axes}" if r.axes else r.term.op for r in step.roots]
+    return f"loop over {step.frame}: {', '.join(made)}"
 
 
 __all__ = ["NativePlan", "Unlowered", "team", "unavailable"]

@@ -120,7 +120,7 @@ class _Maker:
 
     def _kernels(self, step: Any) -> list[Kernel]:
         if not isinstance(step, Call):
-            return [NestWriter(step, self.schedule).kernel()]
+            return NestWriter(step, self.schedule, self.threads).kernels()
         if step.kind == "gemm":
             return [gemm(step, [strided(x, self.stored) for x in step.args], self.blas.integer, self.threads)]
         if step.kind == "scan":
@@ -158,24 +158,12 @@ class _Maker:
     def _reads(self, step: Any) -> list[Term]:
         if isinstance(step, Nest):
             return [x for root in step.roots for x, _ in root.reads]
-        if isinstance(step, Call):
-            return [strided(x, self.stored)[0] for x in step.args]
-        return [step.part.args[0], *self._beneath(step.part)]
-
-    def _beneath(self, t: Term) -> list[Term]:
-        """The stored terms that a part of a join is computed from."""
-        found, todo = {}, list(t.args)
-        for x in todo:
-            if self.stored(x):
-                found[x] = None
-            else:
-                todo += x.args
-        return list(found)
+        return [strided(x, self.stored)[0] for x in step.args]
 
     def _makes(self, step: Any) -> list[Term]:
         if isinstance(step, Nest):
-            return [r.term for r in step.roots]
-        return step.outputs if isinstance(step, Call) else [step.into]
+            return [r.term if r.into is None else r.into for r in step.roots]
+        return step.outputs  # type: ignore[no-any-return]
 
     def _ends(self) -> dict[Term, int]:
         """The step that reads each stored term last."""

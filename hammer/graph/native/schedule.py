@@ -28,17 +28,26 @@ LARGEST = 150
 """The cost beyond which a term is stored: loops become no longer than that."""
 NEAR = 40
 """How many steps back a nest is looked for that a term may join."""
-STORES, READS = 10, 20
-"""The most arrays that one nest writes and reads."""
+STORES, READS = 48, 24
+"""The most terms that one nest computes, and the most arrays that it reads."""
+
+
+DIVIDED = 16_384
+"""Elements from which threads share a reduction over all axes."""
 
 
 @dataclass(eq=False)
 class Root:
-    """A stored term, in a nest: ``phase`` says in which pass over a row it is computed, ``reads`` the stored terms it is made from."""
+    """A stored term, in a nest: ``phase`` says in which pass over a row it is computed, ``reads`` the stored terms it is made from.
+
+    A part of a ``join`` is written into that one's memory: ``into``, from ``offset`` on, in elements.
+    """
 
     term: Term
     phase: int
     reads: list[tuple[Term, Index]]
+    into: Term | None = None
+    offset: int = 0
 
     @property
     def expression(self) -> Term:
@@ -69,14 +78,10 @@ class Nest:
     def size(self) -> int:
         return int(np.prod(self.frame, dtype=np.int64))
 
-
-@dataclass(eq=False)
-class Copy:
-    """A part of a ``join``, written into its place."""
-
-    into: Term
-    part: Term
-    offset: int
+    @property
+    def divided(self) -> bool:
+        """Whether it is one large reduction over everything, whose parts threads share. It has one phase."""
+        return self.mode == "row" and self.size >= DIVIDED and all(n == 1 or a in self.axes for a, n in enumerate(self.frame))
 
 
 @dataclass(eq=False)
@@ -256,11 +261,13 @@ class _Scheduler:
 
     def _join(self, t: Term) -> None:
         (axis,) = t.attrs
-        strides, offset = contiguous(t.shape), 0
+        strides, offset, last = contiguous(t.shape), 0, 0
         for part in t.args:
-            self.done.steps.append(Copy(t, term(t.pool, "copy", (part,), part.shape, part.dtype), offset))
+            copy = term(t.pool, "copy", (part,), part.shape, part.dtype, (t.attrs, offset, id(t)))
+            self.roots.add(copy)
+            last = max(last, self._put(copy, t, offset))
             offset += part.shape[axis] * strides[axis]
-        self.at[t] = len(self.done.steps) - 1
+        self.at[t] = last
 
     def reads(self, expression: Term, but: Term) -> list[tuple[Term, Index]]:
         """The stored terms that a term is computed from, with the addresses at which they are read."""
@@ -273,8 +280,9 @@ class _Scheduler:
         puller(expression, whole(expression))
         return list(found)
 
-    def _put(self, t: Term) -> None:
-        root = Root(t, 0, [])
+    def _put(self, t: Term, into: Term | None = None, offset: int = 0) -> int:
+        """Have a stored term computed by a nest, one that there is or a new one; returns its place among the steps."""
+        root = Root(t, 0, [], into, offset)
         root.reads = self.reads(root.expression, t)
         shape = root.expression.shape
         last = max((self.at.get(x, -1) for x, _ in root.reads), default=-1)
@@ -282,21 +290,21 @@ class _Scheduler:
         for i in range(len(steps) - 1, max(len(steps) - 1 - NEAR, -1), -1):
             nest = steps[i]
             if isinstance(nest, Nest) and self._joins(root, shape, nest, i):
-                self._enter(root, nest, i)
-                return
+                return self._enter(root, nest, i)
             if i <= last and not (isinstance(nest, Nest) and any(x in nest.made for x, _ in root.reads)):
                 if i < last:
                     break
         nest = Nest(tuple(shape), root.axes)
         steps.append(nest)
-        self._enter(root, nest, len(steps) - 1)
+        return self._enter(root, nest, len(steps) - 1)
 
-    def _enter(self, root: Root, nest: Nest, i: int) -> None:
+    def _enter(self, root: Root, nest: Nest, i: int) -> int:
         nest.axes = nest.axes or root.axes
         root.phase = max((nest.made[x].phase + (x.op == "reduce") for x, _ in root.reads if x in nest.made), default=0)
         nest.roots.append(root)
         nest.made[root.term] = root
         self.at[root.term] = i
+        return i
 
     def _joins(self, root: Root, shape: tuple[int, ...], nest: Nest, i: int) -> bool:
         if len(shape) != len(nest.frame) or len(nest.roots) >= STORES:
@@ -319,8 +327,11 @@ class _Scheduler:
                 inner = True
             elif self.at.get(x, -1) >= i:
                 return False
-            elif x in arrays and x.size == nest.size:
+            elif x in arrays and x.size >= nest.size:
                 inner = True
+        after = Nest(nest.frame, axes_after)
+        if after.divided and (shape != nest.frame or any(x in nest.made and x.op == "reduce" for x, _ in root.reads)):
+            return False
         return inner and len(arrays | {x for x, _ in root.reads}) <= READS
 
     def _contract(self) -> None:
@@ -334,7 +345,7 @@ class _Scheduler:
             if isinstance(step, Nest):
                 for root in [*step.roots]:
                     t = root.term
-                    if t not in outputs and readers.get(t, set()) <= {i} and t.op != "reduce":
+                    if root.into is None and t not in outputs and readers.get(t, set()) <= {i} and t.op != "reduce":
                         self.roots.discard(t)
                         step.roots.remove(root)
                         del step.made[t]
@@ -347,8 +358,6 @@ class _Scheduler:
         if isinstance(step, Nest):
             for root in step.roots:
                 yield from (x for x, _ in root.reads)
-        elif isinstance(step, Copy):
-            yield from (x for x, _ in self.reads(step.part, step.into))
         else:
             for x in step.args:
                 yield strided(x, self.stored)[0]
