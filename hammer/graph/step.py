@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optree
 
 from autograd.context import current
@@ -88,6 +89,7 @@ class _Signatures:
         self._holding = _Held(function)
         self._held: list[tuple[str, DiffTensor]] = []
         self._found: Any = None
+        self._latest: tuple | None = None  # of the entry used last: arguments' structure, settings, arguments, and itself
 
     def entry(self, leaves: list, tree: Any) -> Any:
         """What was made for the signature of some arguments; made now if it is new."""
@@ -95,14 +97,19 @@ class _Signatures:
         if context is not None and (context.levels or context.anomaly or context.keeper or not context.recording):
             raise GraphError("inside of vmap, checkpointing, no_grad or anomaly mode a step is not compiled")
         held = self._tensors()
-        key = (
-            tree,
-            tuple([_guard(x) for x in leaves]),
-            tuple([m.training for m in self._holding.modules]),
-            self._holding.changes,
-            tuple([t.node is None for _, t in held]),
+        setting = [
             context and context.low,
-        )
+            self._holding.changes,
+            *[m.training for m in self._holding.modules],
+            *[t.node is None for _, t in held],
+        ]
+        if self._latest is not None and self._latest[1] == setting and self._latest[0] == tree:
+            for x, (kind, shape, dtype) in zip(leaves, self._latest[2], strict=True):
+                if type(x) is not kind or kind is not np.ndarray or x.dtype is not dtype or x.shape != shape:
+                    break
+            else:
+                return self._latest[3]
+        key = tree, tuple([_guard(x) for x in leaves]), *setting
         found = self._entries.get(key)
         if found is None:
             for x in leaves:
@@ -111,13 +118,14 @@ class _Signatures:
                         "an argument is tracked; a step's gradients go to the parameters alone, so pass x.detach()"
                     )
             self.traces += 1
-            found = self._entries[key] = self._made(
-                TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name)
-            )
+            found = self._made(TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name))
+            self._entries[key] = found
             if len(self._entries) > self.size:
                 self._entries.popitem(last=False)
         else:
             self._entries.move_to_end(key)
+        kinds = [(type(x), getattr(x, "shape", None), getattr(x, "dtype", None)) for x in leaves]
+        self._latest = tree, setting, kinds, found
         return found
 
     def _made(self, forward: TracedLoss) -> Any:
@@ -139,6 +147,7 @@ class _Signatures:
             before = [(name, t if isinstance(t.node, Leaf) else None) for name, t in self._held]
             if before != [(name, t if isinstance(t.node, Leaf) else None) for name, t in held]:
                 self._entries.clear()
+                self._latest = None
             self._found, self._held = found, held
         return self._held
 
@@ -149,7 +158,7 @@ class _Signatures:
         reason += f"\n  at {where}" if where and where not in reason else ""
         if not self.fallback:
             raise GraphError(reason) from error
-        self.reason = reason
+        self.reason, self._latest = reason, None
         self._entries.clear()
         warnings.warn(f"{reason}\nIt runs uncompiled.", CompileWarning, stacklevel=4)
 
