@@ -15,7 +15,7 @@ import numpy as np
 import optree
 
 from autograd import backend
-from autograd.context import current
+from autograd.context import AutogradContext, current
 from autograd.custom import custom_vjp
 from autograd.effects import Effects
 from autograd.errors import NoValueError
@@ -284,7 +284,8 @@ class _Cut:
         lowering.made |= {s.node: n for s, n in zip(symbols, seeds, strict=True)}  # type: ignore[misc]
         wanted = [inputs[i] for i in tracked]
         starts = [DiffTensor._wrap(None, made.symbols[n]) for n in wanted]
-        found = BackwardPass(outputs, starts).run(symbols) if outputs else {}
+        with AutogradContext(precision="fp32"):  # as eager rules run: mixed precision is one of the forward pass
+            found = BackwardPass(outputs, starts).run(symbols) if outputs else {}
         grads = [
             lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)
         ]

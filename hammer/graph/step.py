@@ -5,7 +5,7 @@ step; parameters and state are written in place when it runs (``execute.make_pla
 counts, schedules and corrections are computed at each step by the links themselves (``links``). A link that
 cannot be traced runs uncompiled, between two plans, and a function that cannot be runs so altogether; one warning says why.
 
-``Gradients`` and ``Update`` are the two halves, for loops that do something between them, as ``autograd.train.Trainer`` does.
+``Parts`` has the two halves apart, for loops that do something between them: ``Trainer(compile=True)`` trains with it.
 """
 
 import warnings
@@ -89,13 +89,17 @@ class _Signatures:
         self._holding = _Held(function)
         self._held: list[tuple[str, DiffTensor]] = []
         self._found: Any = None
-        self._latest: tuple | None = None  # of the entry used last: arguments' structure, settings, arguments, and itself
+        self._latest: tuple | None = (
+            None  # of the entry used last: arguments' structure, settings, arguments, and itself
+        )
 
     def entry(self, leaves: list, tree: Any) -> Any:
         """What was made for the signature of some arguments; made now if it is new."""
         context = current()
         if context is not None and (context.levels or context.anomaly or context.keeper or not context.recording):
             raise GraphError("inside of vmap, checkpointing, no_grad or anomaly mode a step is not compiled")
+        if type(self.optimizer).step is not Optimizer.step:
+            raise GraphError(f"{type(self.optimizer).__name__} has a step of its own")
         held = self._tensors()
         setting = [
             context and context.low,
@@ -118,7 +122,7 @@ class _Signatures:
                         "an argument is tracked; a step's gradients go to the parameters alone, so pass x.detach()"
                     )
             self.traces += 1
-            found = self._made(TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name))
+            found = self._made(leaves, held, tree)
             self._entries[key] = found
             if len(self._entries) > self.size:
                 self._entries.popitem(last=False)
@@ -128,7 +132,7 @@ class _Signatures:
         self._latest = tree, setting, kinds, found
         return found
 
-    def _made(self, forward: TracedLoss) -> Any:
+    def _made(self, leaves: list, held: list, tree: Any) -> Any:
         raise NotImplementedError
 
     def _flat(self, tree: Any) -> Callable:
@@ -160,7 +164,7 @@ class _Signatures:
             raise GraphError(reason) from error
         self.reason, self._latest = reason, None
         self._entries.clear()
-        warnings.warn(f"{reason}\nIt runs uncompiled.", CompileWarning, stacklevel=4)
+        warnings.warn(f"{reason}\nIt runs uncompiled.", CompileWarning, stacklevel=3)
 
 
 class TrainingStep(_Signatures):
@@ -175,15 +179,20 @@ class TrainingStep(_Signatures):
     def __init__(self, function: Callable, optimizer: Optimizer, exact: bool, cache: int, fallback: bool):
         super().__init__(function, optimizer, exact, cache, fallback)
         self.links: dict[int, str] = {}
+        self._news: list[str] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.reason is None:
             leaves, tree = optree.tree_flatten((args, kwargs))  # type: ignore[arg-type,var-annotated]
             try:
-                step = self.entry(leaves, tree)
-                return step.run(leaves, self._held)
+                found = self.entry(leaves, tree).run(leaves, self._held)
             except (GraphError, NoValueError) as error:
                 self.uncompiled(error)
+            else:
+                while self._news:
+                    reason = f"{self._news.pop()}\nIt runs uncompiled, between two plans."
+                    warnings.warn(reason, CompileWarning, stacklevel=2)
+                return found
         return self._plainly(args, kwargs)
 
     def _plainly(self, args: tuple, kwargs: dict) -> Any:
@@ -194,8 +203,9 @@ class TrainingStep(_Signatures):
         self.optimizer.step()
         return optree.tree_map(lambda x: x.detach() if isinstance(x, DiffTensor) else x, found)
 
-    def _made(self, forward: TracedLoss) -> "_Steps":
-        return _Steps(forward, self.optimizer, self.exact, self._told)
+    def _made(self, leaves: list, held: list, tree: Any) -> "_Steps":
+        loss = TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name)
+        return _Steps(loss, self.optimizer, self.exact, self._told)
 
     def _told(self, place: int, link: Any, error: Exception) -> None:
         """A link cannot be traced."""
@@ -204,7 +214,7 @@ class TrainingStep(_Signatures):
             raise GraphError(reason) from error
         if place not in self.links:
             self.links[place] = reason
-            warnings.warn(f"{reason}\nIt runs uncompiled, between two plans.", CompileWarning, stacklevel=7)
+            self._news.append(reason)
 
     @property
     def source(self) -> str:
@@ -233,3 +243,41 @@ class _Steps:
         if updates is not None:
             self.rest.from_link(self.first.stop, updates)
         return found
+
+
+class Parts(_Signatures):
+    """A training step in two parts: ``gradients(...)`` of a function, and ``update(gradients)``.
+
+    Args:
+        function: of a batch; the first of what it returns is the loss.
+    """
+
+    def __init__(
+        self, function: Callable, optimizer: Optimizer, exact: bool = True, cache: int = 16, fallback: bool = True
+    ):
+        super().__init__(function, optimizer, exact, cache, fallback)
+        self.update = Update(optimizer, exact)
+
+    def gradients(self, args: tuple, seed: Callable[[Any], Any]) -> tuple[Any, list] | None:
+        """What the function returns, as constants, and the gradients of the loss, in the order of the optimizer's parameters.
+
+        Args:
+            args: the batch.
+            seed: ``seed(dtype)`` is the loss's cotangent, a number of its dtype.
+
+        Returns:
+            None if the function cannot be compiled: then nothing has happened, but a ``CompileWarning``.
+        """
+        if self.reason is not None:
+            return None
+        leaves, tree = optree.tree_flatten((args, {}))  # type: ignore[arg-type,var-annotated]
+        try:
+            found, grads = self.entry(leaves, tree).run_loss(leaves, self._held, seed)
+        except (GraphError, NoValueError) as error:
+            self.uncompiled(error)
+            return None
+        return found, grads
+
+    def _made(self, leaves: list, held: list, tree: Any) -> Stage:
+        loss = TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name, seeded=True)
+        return Stage(self.optimizer, 0, self.exact, lambda place, link, error: None, loss=loss, steps=False)
