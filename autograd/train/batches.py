@@ -28,6 +28,8 @@ def tensor(part: Any) -> Any:
 def beside(part: Any, like: Any) -> Any:
     """An array on the device of the parameters; anything else as it is."""
     raw = part.raw if isinstance(part, DiffTensor) else part
+    if raw is None and part is not None:
+        return part  # a symbolic tensor: it is traced
     if not backend.is_array(raw) or type(raw) is type(like):
         return raw
     return backend.to_device(raw, backend.place_of(like))

@@ -24,9 +24,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..compiling import compiler
 from ..context import AutogradContext, no_grad
 from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
-from ..lazy import gradients
+from ..lazy import added, gradients
 from ..optim import Optimizer
 from ..tensor import DiffTensor
 from .batches import beside, count, host, length, tensor
@@ -64,6 +65,9 @@ class Trainer:
         callbacks, loggers: objects of ``Callback``; loggers are told last.
         log_every: steps from one row of training figures to the next; None: a row for each epoch only.
         seed: of the order of data that is not in a ``Loader`` yet.
+        compile: whether steps run as graphs that are compiled, with the same results to the bit; needs ``import hammer``. What
+            cannot be compiled runs as it is, after a warning that says why. Gradients are then computed before it is known
+            whether the loss is finite.
         checkpoints: a folder, or a ``CheckpointFolder``, to save to at the end of each epoch.
         save_every: steps from one save to the next inside an epoch.
         monitor: the value of an epoch that picks the best one; None: val_loss, or train_loss without validation data.
@@ -96,6 +100,7 @@ class Trainer:
         loggers: Sequence[Callback] = (),
         log_every: int | None = None,
         seed: int = 0,
+        compile: bool = False,
         checkpoints: str | os.PathLike | CheckpointFolder | None = None,
         save_every: int | None = None,
         monitor: str | None = None,
@@ -130,6 +135,21 @@ class Trainer:
         self.stopped: str | None = None
         self.watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
         self._asked = Asked()
+        self._compiled = self._compiled_step() if compile else None
+
+    def _compiled_step(self) -> Any:
+        """What computes gradients and steps the optimizer, compiled."""
+        if self.accumulate > 1 and type(self).compute is not Trainer.compute:
+            raise ValueError(
+                "Trainer: with compile=True and accumulate, how many examples a batch has must be known before compute() has run, "
+                "so compute() cannot be overridden; leave one of the three out"
+            )
+
+        def step(batch: Any, model: Any = self.model, loss: Any = self.loss) -> Any:  # the defaults show what it holds
+            prediction, target, value = self.compute(batch)
+            return value, prediction, target
+
+        return compiler()(step, self.optimizer)
 
     def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
         """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
@@ -227,20 +247,45 @@ class Trainer:
         """Forward and backward of one batch: adds its part of the step's mean gradient to the parameters' ``.grad``."""
         if not window:
             self.optimizer.zero_grad()
-        with self._casting:
-            prediction, target, loss = self.compute(batch)
+        scaling = np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext()
+        compiled = None
+        if self._compiled is not None:
+            with self._casting, scaling:
+                compiled = self._compiled.gradients((batch,), lambda dtype: self._seed(dtype, batch, window))
+        if compiled is None:
+            with self._casting:
+                prediction, target, loss = self.compute(batch)
+        else:
+            (loss, prediction, target), grads = compiled
         value, n = float(loss), count(target)
         if not math.isfinite(value):
             if self.nonfinite == "error" and not self.scaled:
                 raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
             return n, value  # without backward; _step leaves the whole step out
-        weight = n / (window[0][0] if window else n)
-        with np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext():
-            scale_loss(loss if weight == 1.0 else loss * weight, self.before.state).backward()
+        if compiled is None:
+            with scaling:
+                self._weighted(loss, n, window).backward()
+        else:
+            for p, g in zip(self.optimizer.params, grads, strict=True):
+                if g is not None:
+                    p.node.grad = added(p.node.grad, g)  # type: ignore[union-attr]
         on_host = host(prediction), host(target)
         for m in self.watched:
             m.update(*on_host, value)
         return n, value
+
+    def _weighted(self, loss: Any, examples: int, window: list) -> Any:
+        """A batch's loss as its gradient is taken: weighted by its examples, and scaled."""
+        weight = examples / (window[0][0] if window else examples)
+        return scale_loss(loss if weight == 1.0 else loss * weight, self.before.state)
+
+    def _seed(self, dtype: Any, batch: Any, window: list) -> Any:
+        """The derivative of ``_weighted`` with respect to the loss."""
+        loss = DiffTensor(np.ones((), dtype)[()], requires_grad=True)
+        examples = count(batch[-1] if isinstance(batch, (tuple, list)) else batch) if window else 1
+        with AutogradContext(precision="fp32"):
+            self._weighted(loss, examples, window).backward()
+        return loss.grad
 
     def compute(self, batch: Any) -> tuple[Any, Any, Any]:
         """A batch's prediction, target and mean loss. Override it for batches, models or losses of another form.
@@ -283,7 +328,7 @@ class Trainer:
         if not skipped:
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(self.step)
-            self.optimizer.step(updates)
+            (self.optimizer.step if self._compiled is None else self._compiled.update)(updates)
         self.step += 1
         loss = sum(n * loss for n, loss in window) / sum(counts)
         self.last = {

@@ -11,6 +11,11 @@ grad of <lambda>(x: float32(B,)):
 array([2., 4.], dtype=float32)
 """
 
+import importlib
+from typing import Any
+
+from autograd.compiling import COMPILERS
+
 from .builder import Builder, Model, Value
 from .compiled import Compiled, CompileWarning, compile
 from .cost import Cost, NodeCost
@@ -20,11 +25,25 @@ from .ir import GraphError, Node
 from .passes import optimize
 from .profile import Peaks, PlanStep, Profile
 from .sizes import Size, SizedGraph
-from .stages import Update
-from .step import TrainingStep, training_step
 from .trace import Spec
 
 __all__ = [
-    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Peaks", "Plan", "PlanStep", "Profile", "Size",
-    "SizedGraph", "Spec", "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "training_step",
+    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Parts", "Peaks", "Plan", "PlanStep", "Profile",
+    "Size", "SizedGraph", "Spec", "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "training_step",
 ]  # fmt: skip
+
+_LAZY = {
+    "Parts": "step",
+    "TrainingStep": "step",
+    "Update": "stages",
+    "training_step": "step",
+}  # they load the optimizers
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+COMPILERS["hammer"] = lambda function, optimizer: __getattr__("Parts")(function, optimizer)

@@ -15,10 +15,12 @@ import numpy as np
 import optree
 
 from autograd import backend
-from autograd.context import current
+from autograd.context import AutogradContext, current
 from autograd.custom import custom_vjp
+from autograd.effects import Effects
 from autograd.errors import NoValueError
 from autograd.nn.module import Module
+from autograd.ops import windows
 from autograd.shapes import numpy_dtype
 from autograd.tape import BackwardPass
 from autograd.tensor import DiffTensor
@@ -89,6 +91,7 @@ class Compiled:
             tuple([_guard(x) for x in leaves]),
             tuple([_guard(t) for _, t in held]),
             modes,
+            self._held.changes,
             context and context.low,
         )
         entry = self._entries.get(key)
@@ -113,7 +116,7 @@ class Compiled:
             args, kwargs = optree.tree_unflatten(tree, given)
             return self.function(*args, **kwargs)
 
-        made = traced(flat, specs, getattr(self, "__name__", "compiled"), held)
+        made = traced(flat, specs, getattr(self, "__name__", "compiled"), held, Effects())
         return _Entry(made, [i for i, x in enumerate(leaves) if _is_array(x)], held, self.exact)
 
     def _uncompiled(self, error: Exception, args: tuple, kwargs: dict) -> Any:
@@ -219,15 +222,18 @@ class _Entry:
     def __init__(self, made: Traced, places: list[int], held: list, exact: bool):
         self.made, self.places, self.exact = made, places, exact
         self.graph = graph = made.graph.optimize(exact)
-        index = {name: i for i, (name, _) in enumerate(held)}
-        self.held_places = [index[name] for name in graph.parameter_nodes]
+        index = {id(t): i for i, (_, t) in enumerate(held)}
+        self.held_places = [index[id(t)] for t in graph.parameters.values()]
+        self.buffers = [index[id(t)] for t in made.updates]
         self.nodes = [*graph.inputs, *graph.parameter_nodes.values()]
         self.forward: dict[type, Any] = {}
         self.cut: dict[tuple[int, ...], _Cut] = {}
         self.has_parameters = bool(held)
 
     def run(self, leaves: list, held: list) -> Any:
-        given = [leaves[i] for i in self.places] + [held[i] for i in self.held_places]
+        array = leaves[self.places[0]] if self.places else held[0] if held else None
+        random = [windows.constant(make(), array) for make in self.made.draws]
+        given = [leaves[i] for i in self.places] + random + [held[i] for i in self.held_places]
         context = current()
         recording = context is None or context.recording
         tracked = tuple(
@@ -236,15 +242,21 @@ class _Entry:
         if tracked and any(backend.is_inexact(o.dtype) for o in self.graph.outputs):
             if tracked not in self.cut:
                 self.cut[tracked] = _Cut(self.made, self.graph, self.nodes, tracked, self.exact)
-            return self.graph.rebuild(self.cut[tracked](given))
+            return self._ended(self.cut[tracked](given), held)
         values = [backend.scalar(x.raw if isinstance(x, DiffTensor) else x) for x in given]
         cls = class_of(values)
         if cls not in self.forward:
             self.forward[cls] = make_plan(self.graph, cls, self.exact)
         outputs = self.forward[cls](values)
         if self.has_parameters or any(isinstance(x, DiffTensor) for x in given):
-            return self.graph.rebuild(DiffTensor._wrap(backend.asarray(o), None) for o in outputs)
-        return self.graph.rebuild(outputs)
+            outputs = [DiffTensor._wrap(backend.asarray(o), None) for o in outputs]
+        return self._ended(outputs, held)
+
+    def _ended(self, outputs: Sequence, held: list) -> Any:
+        """What the function returns, after its buffers got their new values."""
+        for i, new in zip(self.buffers, outputs[len(outputs) - len(self.buffers) :], strict=True):
+            held[i].raw = new.raw
+        return self.graph.rebuild(outputs)[0]
 
 
 class _Cut:
@@ -268,7 +280,8 @@ class _Cut:
         lowering.made |= {s.node: n for s, n in zip(symbols, seeds, strict=True)}  # type: ignore[misc]
         wanted = [inputs[i] for i in tracked]
         starts = [DiffTensor._wrap(None, made.symbols[n]) for n in wanted]
-        found = BackwardPass(outputs, starts).run(symbols) if outputs else {}
+        with AutogradContext(precision="fp32"):  # as eager rules run: mixed precision is one of the forward pass
+            found = BackwardPass(outputs, starts).run(symbols) if outputs else {}
         grads = [
             lowering.node(found[s.node]) if s.node in found else zeros(n) for n, s in zip(wanted, starts, strict=True)
         ]

@@ -289,15 +289,26 @@ def _tensors(value: Any) -> Any:
     return type(value)(map(_tensors, value)) if isinstance(value, (tuple, list)) else value
 
 
-def _operator(name: str, function: Callable, swapped: bool = False) -> Callable:
-    if swapped:
-        return lambda self, other: self.tape.operation(name, function, (other, self))
-    return lambda self, other: self.tape.operation(name, function, (self, other))
+def _operator(name: str, function: Callable, swapped: bool = False, in_place: bool = False) -> Callable:
+    label = f"i{name}" if in_place else name
 
+    def method(self: "Proxy", other: Any) -> Any:
+        tape = self.tape
+        if not tape.tracing:  # as _again, for the case that is met at every step
+            note = tape._notes[tape._at]
+            if note[0] is label and note[1 + swapped] is self:
+                told = note[2 - swapped]
+                if told is SLOT:
+                    if type(other) is float:
+                        tape.numbers.append(other)
+                        tape._at += 1
+                        return note[3]
+                elif told is other:
+                    tape._at += 1
+                    return note[3]
+        return tape.operation(label, function, (other, self) if swapped else (self, other), self if in_place else None)
 
-def _in_place(name: str, function: Callable) -> Callable:
-    label = f"i{name}"
-    return lambda self, other: self.tape.operation(label, function, (self, other), self)
+    return method
 
 
 def _of_one(name: str, function: Callable) -> Callable:
@@ -393,7 +404,7 @@ class Proxy:
 for _name in ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "matmul", "and", "or", "xor"):
     setattr(Proxy, f"__{_name}__", _operator(_name, BINARY[_name]))
     setattr(Proxy, f"__r{_name}__", _operator(_name, BINARY[_name], swapped=True))
-    setattr(Proxy, f"__i{_name}__", _in_place(_name, BINARY[_name]))
+    setattr(Proxy, f"__i{_name}__", _operator(_name, BINARY[_name], in_place=True))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Proxy, f"__{_name}__", _operator(_name, BINARY[_name]))
 for _name in ("neg", "abs", "invert"):

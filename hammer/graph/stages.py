@@ -5,13 +5,14 @@ later ones. At each step the links' code is replayed (``links``), which finds th
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from operator import is_
 from typing import Any
 
 import numpy as np
-import optree
 
 from autograd import backend, ops
+from autograd.context import AutogradContext
 from autograd.effects import Effects
 from autograd.gradients.base import Link, _Chain
 from autograd.lazy import gradients
@@ -23,9 +24,9 @@ from autograd.tape import BackwardPass, Leaf, ancestors
 from autograd.tensor import DiffTensor
 
 from .compiled import _is_array
-from .execute import class_of, make_plan
+from .execute import class_of, make_plan, sharing
 from .graph import UniversalGraph
-from .ir import GraphError, Node, constant, described, input_node
+from .ir import CONSTANT, INPUT, GraphError, constant, described, input_node
 from .links import UNTRACEABLE, LinkTrace, links_of
 from .proxies import Mismatch
 from .trace import Lowering, Spec, Traced, traced
@@ -44,6 +45,7 @@ class TracedLoss:
         function: of the leaves of the arguments.
         leaves: these, arrays and other things.
         held: the tensors that it holds, the optimizer's parameters among them, by name.
+        seeded: whether the loss's cotangent is an input of its own, the last; else it is 1.
 
     Attributes:
         arrays: which of the leaves are arrays.
@@ -51,13 +53,20 @@ class TracedLoss:
         params: the symbols of the optimizer's parameters; None for those that the loss does not reach.
         grads: their gradients; None where there is none.
         updates: which of the held tensors are buffers that get new values, by their places.
+        dtype: of the loss.
 
     Raises:
         GraphError, NoValueError: it cannot be traced, or its first result is not one real number.
     """
 
     def __init__(
-        self, function: Callable, leaves: list, held: Sequence[tuple[str, DiffTensor]], optimizer: Optimizer, name: str
+        self,
+        function: Callable,
+        leaves: list,
+        held: Sequence[tuple[str, DiffTensor]],
+        optimizer: Optimizer,
+        name: str,
+        seeded: bool = False,
     ):
         self.arrays = [i for i, x in enumerate(leaves) if _is_array(x)]
         specs = [
@@ -83,10 +92,15 @@ class TracedLoss:
         if any(n.row is _SPARSE_TAKE and isinstance(n.parents[0], Leaf) for n in ancestors([loss.node])):
             raise GraphError("an embedding has sparse=True: its gradient is a RowSparse, which graphs do not have")
         wanted = [s for s, p in zip(self.params, optimizer.params, strict=True) if s is not None and p.node is not None]
+        self.dtype = numpy_dtype(loss.dtype)
         seed = DiffTensor.symbol((), loss.dtype)
-        self._seed = seed.node, constant(np.ones((), loss.dtype)[()])
-        found = BackwardPass([loss], wanted).run([seed]) if wanted else {}
-        self.grads = [None if s is None else found.get(s.node) for s in self.params]
+        self.inputs = list(graph.inputs)
+        if seeded:
+            self.inputs.append(input_node("seed", (), loss.dtype))
+        self._seed = seed.node, self.inputs[-1] if seeded else constant(np.ones((), loss.dtype)[()])
+        with AutogradContext(precision="fp32"):  # as eager rules run: mixed precision is one of the forward pass
+            found = BackwardPass([loss], wanted).run([seed]) if wanted else {}
+        self.grads = [None if s is None else found.get(s.node) for s in self.params]  # type: ignore[arg-type]
         if all(g is None for g in self.grads):
             raise GraphError("the loss reaches no parameter of the optimizer")
 
@@ -106,14 +120,23 @@ class Update:
     Args:
         exact: whether every bit must be that of the uncompiled step.
         told: called about each link that cannot be traced.
+
+    Attributes:
+        reason: why all links run uncompiled, or None.
     """
 
     def __init__(self, optimizer: Optimizer, exact: bool = True, told: Told | None = None):
         self.optimizer, self.exact = optimizer, exact
         self.told: Told = told or (lambda place, link, error: None)
+        self.reason: str | None = None
+        if type(optimizer).step is not Optimizer.step:
+            self.reason = f"{type(optimizer).__name__} has a step of its own"
         self._stages: dict[tuple, Stage] = {}
 
     def __call__(self, grads: list) -> None:
+        if self.reason is not None:
+            self.optimizer.step(grads)
+            return
         if self.optimizer._evaluating:
             raise RuntimeError("step: the parameters are those of evaluation(); step after its with-block has ended")
         gradients(self.optimizer.params)  # pending ones need the parameters as they are now
@@ -134,7 +157,12 @@ class Update:
                 stage = self._stages[key] = Stage(optimizer, place, self.exact, self.told, kinds=key[1])
             updates: list | None = grads
             if stage.stop > place:
-                updates = stage.run_gradients(grads)
+                try:
+                    updates = stage.run_gradients(grads)
+                except GraphError as error:
+                    self.reason = str(error)
+                    run_links(optimizer, place, count, grads)
+                    return
             if stage.stop == place:  # perhaps only now
                 stop = count if stage.all_of_them else place + 1
                 updates, place = run_links(optimizer, place, stop, grads), stop
@@ -169,6 +197,7 @@ class Stage:
     Args:
         start: the place of the first link.
         loss: what makes the gradients, in the same plan; else they are given, of ``kinds``, their shapes and dtypes.
+        steps: whether there is a step at all; else the plan ends with the gradients.
 
     Attributes:
         all_of_them: whether all links have to run uncompiled, because one may call the step off after others have run.
@@ -183,12 +212,12 @@ class Stage:
         told: Told,
         loss: TracedLoss | None = None,
         kinds: Sequence[Any] = (),
+        steps: bool = True,
     ):
-        self.optimizer, self.start, self.exact, self.loss, self.kinds, self._told = (
-            optimizer, start, exact, loss, kinds, told,
-        )  # fmt: skip
+        self.optimizer, self.start, self.exact, self.loss = optimizer, start, exact, loss
+        self.kinds, self.steps, self._told = kinds, steps, told
         self.links = links_of(optimizer._link)
-        self.stop, self.all_of_them = len(self.links), False
+        self.stop, self.all_of_them = len(self.links) if steps else 0, False
         self._variants: list[_Variant] = []
         self._states: list = []
         self._holders: list = []
@@ -208,8 +237,11 @@ class Stage:
         if skips and any(link.undone for link in self.links[self.start : place]):
             self.stop, self.all_of_them = self.start, True
 
-    def run_loss(self, leaves: list, held: Sequence[tuple[str, DiffTensor]]) -> tuple[Any, list | None]:
-        """Forward, backward and links, for the leaves of the arguments.
+    def run_loss(
+        self, leaves: list, held: Sequence[tuple[str, DiffTensor]], seed: Any = None
+    ) -> tuple[Any, list | None]:
+        """Forward, backward and links, for the leaves of the arguments. ``seed(dtype)`` gives the loss's cotangent, where it is
+        ``seeded``.
 
         Returns:
             What the function returns, and the updates, in the order of the parameters; None if they are applied.
@@ -217,14 +249,15 @@ class Stage:
         loss = self.loss
         assert loss is not None
         given = [backend.scalar(x.raw if type(x) is DiffTensor else x) for x in [leaves[i] for i in loss.arrays]]
-        return self._run(given, [held[i][1] for i in loss.held], [held[i][1] for i in loss.updates])
+        seeds = [] if seed is None else [seed(loss.dtype)]
+        return self._run(given, [held[i][1] for i in loss.held], [held[i][1] for i in loss.updates], seeds)
 
     def run_gradients(self, grads: list) -> list | None:
         """The links, on gradients. Returns the updates; None if they are applied."""
         return self._run([backend.scalar(g) for g in grads if g is not None], self.optimizer.params, ())[1]
 
     def _run(
-        self, given: list, tensors: Sequence[DiffTensor], buffers: Sequence[DiffTensor]
+        self, given: list, tensors: Sequence[DiffTensor], buffers: Sequence[DiffTensor], seeds: Sequence = ()
     ) -> tuple[Any, list | None]:
         states = self._own_states()
         if len(states) != len(self._states) or not all(map(is_, states, self._states)):
@@ -232,7 +265,7 @@ class Stage:
         before = [h.copy() for h in self._holders]
         try:
             variant, numbers = self._variant(before)
-            return variant.run(given, tensors, buffers, self._states, numbers)
+            return variant.run(given, tensors, buffers, seeds, self._states, numbers)
         except BaseException:
             self._restore(before)
             raise
@@ -254,7 +287,8 @@ class Stage:
             )
         while True:
             try:
-                variant = _Variant(self, self._states)
+                with AutogradContext(precision="fp32"):  # the links' arithmetic is that of their arrays
+                    variant = _Variant(self, self._states)
             except UNTRACEABLE as error:
                 self._restore(before)
                 if not hasattr(error, "link"):
@@ -300,14 +334,15 @@ class _Variant:
             symbols: list = [DiffTensor.symbol(tuple(p.shape), numpy_dtype(p.dtype)) for p in params]
             given = {g.node: input_node(f"gradient{i}", g.shape, g.dtype) for i, g in enumerate(grads) if g is not None}
             held = {p.node: input_node(f"parameter{i}", p.shape, p.dtype) for i, p in enumerate(symbols)}
-            lowering, before, results = Lowering(given | held), [], ()
+            results: Sequence = ()
+            lowering, before = Lowering(given | held), []
             inputs, self.nodes = list(given.values()), list(held.values())
             param_places: list = list(range(len(params)))
         else:
             grads, symbols, param_places = self.loss.grads, self.loss.params, self.loss.param_places
             graph = self.loss.made.graph
             lowering, before, results = self.loss.lowering(), list(graph.nodes), graph.outputs
-            inputs, self.nodes = list(graph.inputs), list(self.loss.held.values())
+            inputs, self.nodes = list(self.loss.inputs), list(self.loss.held.values())
         links = stage.links[stage.start : stage.stop]
         self.links = traced_links = LinkTrace(links, states, grads, symbols, [p.raw for p in params])
         first = len(self.nodes)
@@ -320,7 +355,7 @@ class _Variant:
         self._number_types = [n.dtype.type for n in numbers]
 
         # outputs, and where they go
-        self.applied = stage.stop == len(stage.links)
+        self.applied = stage.stop == len(stage.links) and stage.steps
         self.count = len(results)
         self.moved = [i for i, u in enumerate(traced_links.updates) if u is not None]
         changed = [i for i, a in enumerate(traced_links.arrays) if a.new is not a.symbol]
@@ -346,6 +381,9 @@ class _Variant:
             name="update" if self.loss is None else f"training step of {self.loss.made.graph.name}",
             order=[*before, *lowering.order],
         ).optimize(self.exact)
+        shared = sharing(self.graph.nodes, {n: n for n in self.graph.nodes if n.row in (INPUT, CONSTANT)})
+        own = self.graph.outputs[self.count : self.count + len(self.moved)]
+        self._shared = {i for i, n in zip(self.moved, own, strict=True) if n in shared and not self.applied}
         self._held = first
         self._has_numbers = any(not n.shape for n in self.nodes)
         self._plans: dict[type, Any] = {}
@@ -374,6 +412,7 @@ class _Variant:
         given: list,
         tensors: Sequence[DiffTensor],
         buffers: Sequence[DiffTensor],
+        seeds: Sequence,
         states: list,
         numbers: list,
     ) -> tuple[Any, list | None]:
@@ -382,10 +421,12 @@ class _Variant:
         arrays = [t.raw for t in tensors] + [container[key] for container, key in self._arrays]
         if len(arrays) != len(self._last) or not all(map(is_, arrays, self._last)):
             arrays = self._last = self._checked(arrays, given, tensors)
+        if self.loss is not None:
+            given = [*given, *(make() for make in self.loss.made.draws), *seeds]
         if self._class is np.ndarray:
             numbers = [kind(x) for kind, x in zip(self._number_types, numbers, strict=True)]
-        if self.loss is not None and self.loss.made.draws:
-            given = given + [self._here(make()) for make in self.loss.made.draws]
+        else:
+            given = [self._here(x) for x in given]
         if self._has_numbers:
             arrays = [backend.scalar(x) for x in arrays]
         outputs = self._plans[self._class]([*given, *arrays, *numbers])
@@ -407,7 +448,7 @@ class _Variant:
         else:
             updates = [None] * len(params)
             for i, u in zip(self.moved, outputs[self.count :], strict=False):
-                updates[i] = u
+                updates[i] = u.copy() if i in self._shared else u
         if self.loss is None:
             return None, updates
         own = self.count - len(buffers)
@@ -428,9 +469,9 @@ class _Variant:
         else:
             container[key][...] = value
 
-    def _here(self, array: Any) -> Any:
-        """An array of the host where the parameters are."""
-        return backend.scalar(array) if self._class is np.ndarray else backend.to_device(array, self._where)
+    def _here(self, x: Any) -> Any:
+        """What was drawn on the host, where the parameters are."""
+        return backend.to_device(x, self._where) if type(x) is np.ndarray else x
 
     def _checked(self, arrays: list, given: list, tensors: Sequence[DiffTensor]) -> list:
         """Arrays that were not seen before: of the shapes and dtypes of the graph, on one place, and apart from each other."""
@@ -475,7 +516,7 @@ def _refuse_overlaps(arrays: list, written: set[int], name: str) -> None:
     spans = sorted(
         (*np.lib.array_utils.byte_bounds(x), i) for i, x in enumerate(arrays) if type(x) is np.ndarray and x.size
     )
-    for (_, end, i), (begin, _, j) in zip(spans, spans[1:], strict=False):
+    for (_, end, i), (begin, _, j) in pairwise(spans):
         if begin < end and (i in written or j in written):
             raise GraphError(
                 f"{name}: two of its arrays share memory, of which one is changed in place; copy one of them"

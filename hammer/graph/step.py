@@ -5,7 +5,7 @@ step; parameters and state are written in place when it runs (``execute.make_pla
 counts, schedules and corrections are computed at each step by the links themselves (``links``). A link that
 cannot be traced runs uncompiled, between two plans, and a function that cannot be runs so altogether; one warning says why.
 
-``Gradients`` and ``Update`` are the two halves, for loops that do something between them, as ``autograd.train.Trainer`` does.
+``Parts`` has the two halves apart, for loops that do something between them: ``Trainer(compile=True)`` trains with it.
 """
 
 import warnings
@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optree
 
 from autograd.context import current
@@ -88,21 +89,31 @@ class _Signatures:
         self._holding = _Held(function)
         self._held: list[tuple[str, DiffTensor]] = []
         self._found: Any = None
+        self._latest: tuple | None = (
+            None  # of the entry used last: arguments' structure, settings, arguments, and itself
+        )
 
     def entry(self, leaves: list, tree: Any) -> Any:
         """What was made for the signature of some arguments; made now if it is new."""
         context = current()
         if context is not None and (context.levels or context.anomaly or context.keeper or not context.recording):
             raise GraphError("inside of vmap, checkpointing, no_grad or anomaly mode a step is not compiled")
+        if type(self.optimizer).step is not Optimizer.step:
+            raise GraphError(f"{type(self.optimizer).__name__} has a step of its own")
         held = self._tensors()
-        key = (
-            tree,
-            tuple([_guard(x) for x in leaves]),
-            tuple([m.training for m in self._holding.modules]),
-            self._holding.changes,
-            tuple([t.node is None for _, t in held]),
+        setting = [
             context and context.low,
-        )
+            self._holding.changes,
+            *[m.training for m in self._holding.modules],
+            *[t.node is None for _, t in held],
+        ]
+        if self._latest is not None and self._latest[1] == setting and self._latest[0] == tree:
+            for x, (kind, shape, dtype) in zip(leaves, self._latest[2], strict=True):
+                if type(x) is not kind or kind is not np.ndarray or x.dtype is not dtype or x.shape != shape:
+                    break
+            else:
+                return self._latest[3]
+        key = tree, tuple([_guard(x) for x in leaves]), *setting
         found = self._entries.get(key)
         if found is None:
             for x in leaves:
@@ -111,16 +122,17 @@ class _Signatures:
                         "an argument is tracked; a step's gradients go to the parameters alone, so pass x.detach()"
                     )
             self.traces += 1
-            found = self._entries[key] = self._made(
-                TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name)
-            )
+            found = self._made(leaves, held, tree)
+            self._entries[key] = found
             if len(self._entries) > self.size:
                 self._entries.popitem(last=False)
         else:
             self._entries.move_to_end(key)
+        kinds = [(type(x), getattr(x, "shape", None), getattr(x, "dtype", None)) for x in leaves]
+        self._latest = tree, setting, kinds, found
         return found
 
-    def _made(self, forward: TracedLoss) -> Any:
+    def _made(self, leaves: list, held: list, tree: Any) -> Any:
         raise NotImplementedError
 
     def _flat(self, tree: Any) -> Callable:
@@ -139,6 +151,7 @@ class _Signatures:
             before = [(name, t if isinstance(t.node, Leaf) else None) for name, t in self._held]
             if before != [(name, t if isinstance(t.node, Leaf) else None) for name, t in held]:
                 self._entries.clear()
+                self._latest = None
             self._found, self._held = found, held
         return self._held
 
@@ -149,9 +162,9 @@ class _Signatures:
         reason += f"\n  at {where}" if where and where not in reason else ""
         if not self.fallback:
             raise GraphError(reason) from error
-        self.reason = reason
+        self.reason, self._latest = reason, None
         self._entries.clear()
-        warnings.warn(f"{reason}\nIt runs uncompiled.", CompileWarning, stacklevel=4)
+        warnings.warn(f"{reason}\nIt runs uncompiled.", CompileWarning, stacklevel=3)
 
 
 class TrainingStep(_Signatures):
@@ -166,15 +179,20 @@ class TrainingStep(_Signatures):
     def __init__(self, function: Callable, optimizer: Optimizer, exact: bool, cache: int, fallback: bool):
         super().__init__(function, optimizer, exact, cache, fallback)
         self.links: dict[int, str] = {}
+        self._news: list[str] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.reason is None:
             leaves, tree = optree.tree_flatten((args, kwargs))  # type: ignore[arg-type,var-annotated]
             try:
-                step = self.entry(leaves, tree)
-                return step.run(leaves, self._held)
+                found = self.entry(leaves, tree).run(leaves, self._held)
             except (GraphError, NoValueError) as error:
                 self.uncompiled(error)
+            else:
+                while self._news:
+                    reason = f"{self._news.pop()}\nIt runs uncompiled, between two plans."
+                    warnings.warn(reason, CompileWarning, stacklevel=2)
+                return found
         return self._plainly(args, kwargs)
 
     def _plainly(self, args: tuple, kwargs: dict) -> Any:
@@ -185,8 +203,9 @@ class TrainingStep(_Signatures):
         self.optimizer.step()
         return optree.tree_map(lambda x: x.detach() if isinstance(x, DiffTensor) else x, found)
 
-    def _made(self, forward: TracedLoss) -> "_Steps":
-        return _Steps(forward, self.optimizer, self.exact, self._told)
+    def _made(self, leaves: list, held: list, tree: Any) -> "_Steps":
+        loss = TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name)
+        return _Steps(loss, self.optimizer, self.exact, self._told)
 
     def _told(self, place: int, link: Any, error: Exception) -> None:
         """A link cannot be traced."""
@@ -195,7 +214,7 @@ class TrainingStep(_Signatures):
             raise GraphError(reason) from error
         if place not in self.links:
             self.links[place] = reason
-            warnings.warn(f"{reason}\nIt runs uncompiled, between two plans.", CompileWarning, stacklevel=7)
+            self._news.append(reason)
 
     @property
     def source(self) -> str:
@@ -224,3 +243,41 @@ class _Steps:
         if updates is not None:
             self.rest.from_link(self.first.stop, updates)
         return found
+
+
+class Parts(_Signatures):
+    """A training step in two parts: ``gradients(...)`` of a function, and ``update(gradients)``.
+
+    Args:
+        function: of a batch; the first of what it returns is the loss.
+    """
+
+    def __init__(
+        self, function: Callable, optimizer: Optimizer, exact: bool = True, cache: int = 16, fallback: bool = True
+    ):
+        super().__init__(function, optimizer, exact, cache, fallback)
+        self.update = Update(optimizer, exact)
+
+    def gradients(self, args: tuple, seed: Callable[[Any], Any]) -> tuple[Any, list] | None:
+        """What the function returns, as constants, and the gradients of the loss, in the order of the optimizer's parameters.
+
+        Args:
+            args: the batch.
+            seed: ``seed(dtype)`` is the loss's cotangent, a number of its dtype.
+
+        Returns:
+            None if the function cannot be compiled: then nothing has happened, but a ``CompileWarning``.
+        """
+        if self.reason is not None:
+            return None
+        leaves, tree = optree.tree_flatten((args, {}))  # type: ignore[arg-type,var-annotated]
+        try:
+            found, grads = self.entry(leaves, tree).run_loss(leaves, self._held, seed)
+        except (GraphError, NoValueError) as error:
+            self.uncompiled(error)
+            return None
+        return found, grads
+
+    def _made(self, leaves: list, held: list, tree: Any) -> Stage:
+        loss = TracedLoss(self._flat(tree), leaves, held, self.optimizer, self.name, seeded=True)
+        return Stage(self.optimizer, 0, self.exact, lambda place, link, error: None, loss=loss, steps=False)

@@ -140,7 +140,7 @@ def traced(
         lowering.lowered(
             [r.node for r in (*results, *values) if isinstance(r, DiffTensor) and r.raw is None]
         )  # all in the tape's order
-        outputs = optree.tree_map(lowering.node, outputs if effects is None else (outputs, values))
+        outputs = optree.tree_map(lowering.node, outputs if effects is None else (outputs, values))  # type: ignore[arg-type]
     label = name or str(getattr(function, "__name__", type(function).__name__))
     arguments = optree.tree_unflatten(tree, places)
     graph = UniversalGraph(
