@@ -324,13 +324,19 @@ class BackwardPass:
                     grads[parent] = d
                 elif type(d) is RowSparse:  # on the left: not every library's arrays leave + to it
                     grads[parent] = d + previous
-                elif parent in owned:
+                elif parent in owned and _laid_out_alike(previous, d):
                     grads[parent] += d
                 else:
                     grads[parent] = previous + d
                     if not record:
                         owned.add(parent)
         return found
+
+
+def _laid_out_alike(a: Any, b: Any) -> bool:
+    """Whether ``a + b`` would lie in memory as ``a`` does. If not, adding in place would leave another order of elements than a recorded
+    pass, or a graph, has, and a later sum would add them up in another order."""
+    return type(a) is not np.ndarray or type(b) is not np.ndarray or a.strides == b.strides
 
 
 def _apart(found: dict[Node, Any]) -> dict[Node, Any]:

@@ -20,25 +20,27 @@ A mismatch is reported with the smallest program that still shows it, as Python 
 import argparse
 import contextlib
 import importlib
+import json
 import multiprocessing
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import finish, table
+from common import finish, table, write
 from fuzz_model import NEAR, Model, compare
 from hypothesis import HealthCheck, given, settings
+from smaller_programs import smaller
 
 import hammer
 from autograd.backend import scalar
 from autograd.table import OPS
+from autograd.tape import BackwardPass
 from autograd.tensor import DiffTensor
 from autograd.testing.programs import TRANSFORMS, Name, Program, Rows, Step, gradients, inexact, waves
 from autograd.testing.strategies import programs
@@ -115,7 +117,7 @@ def mapped(program: Program, rng: np.random.Generator) -> Program | None:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message="vmap: .* has no batching rule")
         try:
-            values = wide()
+            values = wide(*leaves.values())
             gradients(wide)
         except (ArithmeticError, TypeError, ValueError, UserWarning):
             return None
@@ -126,26 +128,30 @@ def mapped(program: Program, rng: np.random.Generator) -> Program | None:
 
 
 def compiled(program: Program, way: str, compiler: Compiler, seeds: Sequence[Any]) -> Callable[..., list]:
-    """A function of the leaves that gives outputs and gradients (for the cotangents ``seeds``), as ``gradients`` does, as arrays."""
+    """A function of the leaves that gives outputs and gradients (for the cotangents ``seeds``, one or None for each output), as arrays."""
     plain = lambda *xs: program.run(Rows(), *xs)
     kept = [k for k, s in enumerate(seeds) if s is not None]
-    weights = tuple(s for s in seeds if s is not None)
+    cotangents = [s for s in seeds if s is not None]
 
-    def pulled(run: Callable, xs: tuple) -> tuple:
-        values = run(*xs)
-        if not kept:
-            return tuple(values), tuple(np.zeros_like(x) for x in program.leaves.values())
-        return tuple(values), tuple(vjp(lambda *a: tuple(run(*a)[k] for k in kept), *xs)[1](weights))
+    def whole(*xs: Any) -> tuple:
+        found = vjp(lambda *a: tuple(plain(*a)[k] for k in kept), *xs)[1](tuple(cotangents)) if kept else ()
+        return tuple(plain(*xs)), tuple(found)
 
-    if way == "around":
-        function = compiler(plain)
-        run = lambda *xs: pulled(function, xs)
-    else:
-        run = compiler(lambda *xs: pulled(plain, xs))
+    function = compiler(plain if way == "around" else whole)
+
+    def around(*xs: Any) -> tuple:
+        variables = [DiffTensor(x, requires_grad=True) for x in xs]
+        values = function(*variables)
+        tracked = [k for k in kept if isinstance(values[k], DiffTensor) and values[k].node is not None]
+        if not tracked:
+            return values, ()
+        found = BackwardPass([values[k] for k in tracked], variables).run([seeds[k] for k in tracked])
+        return values, [found.get(v.node) for v in variables]  # type: ignore[arg-type]
 
     def flat(*xs: Any) -> list:
-        values, found = run(*map(np.asarray, xs))
-        return [scalar(np.asarray(v.raw if isinstance(v, DiffTensor) else v)) for v in (*values, *found)]
+        values, found = (around if way == "around" else function)(*map(np.asarray, xs))
+        grads = [np.zeros_like(x) if g is None else g for x, g in zip(xs, [*found] or [None] * len(xs), strict=True)]
+        return [scalar(np.asarray(v.raw if isinstance(v, DiffTensor) else v)) for v in (*values, *grads)]
 
     return flat
 
@@ -166,11 +172,11 @@ def check(program: Program, dtype: str, way: str, compiler: Compiler, exact: boo
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        values, grads = gradients(program)
-        eager = [*values, *grads]
-        seeds = [waves([v])[0] if inexact(v) else None for v in values]
-        function = compiled(program, way, compiler, seeds)
         leaves = list(program.leaves.values())
+        values = [v.raw if isinstance(v, DiffTensor) else v for v in program(*leaves)]
+        seeds = [waves([v])[0] if inexact(v) else None for v in values]
+        eager = compiled(program, way, lambda f: f, seeds)(*leaves)
+        function = compiled(program, way, compiler, seeds)
         found = function(*leaves)
         before = [np.array(x) for x in found]
         with contextlib.suppress(ArithmeticError, ValueError):  # it may be outside of the domain of a row
@@ -180,14 +186,15 @@ def check(program: Program, dtype: str, way: str, compiler: Compiler, exact: boo
         names = [f"output {name}" for name in program.outputs] + [f"the gradient of {x}" for x in program.leaves]
         for name, a, b, c in zip(names, before, after, again, strict=True):
             if not _same(a, b):
-                raise Mismatch(f"{name} was written over by a later call: {a!r} became {b!r}")
+                raise Mismatch(f"{name} was written over by a later call")
             if not _same(a, c):
-                raise Mismatch(f"{name} is not the same in the next call: {a!r}, then {c!r}")
+                raise Mismatch(f"{name} is not the same in the next call")
         for name, e, f in zip(names, eager, before, strict=True):
             if np.shape(e) != np.shape(f) or e.dtype != f.dtype:
                 raise Mismatch(f"{name}: {f.dtype}{np.shape(f)}, eagerly {e.dtype}{np.shape(e)}")
             if exact and not _same(e, f):
-                raise Mismatch(f"{name}: {f!r}, eagerly {e!r}", _ulps(e, f))
+                at = tuple(map(int, np.argwhere(~((e == f) | ((e != e) & (f != f))))[0]))
+                raise Mismatch(f"{name}{list(at)}: {f[at]!r}, eagerly {e[at]!r}", _ulps(e, f))
         if exact:
             return 0.0
         if all(map(_same, eager, before)):
@@ -218,82 +225,7 @@ def _ulps(a: Any, b: Any) -> float:
     )
 
 
-# ---- the smallest program that shows it ----
-
-
-def smaller(program: Program, fails: Callable[[Program], bool]) -> Program:
-    """A program that still fails, from which no output can be taken and no step replaced by its values."""
-    changed = True
-    while changed:
-        changed = False
-        for candidate in _reductions(program):
-            if fails(candidate):
-                program, changed = candidate, True
-                break
-    return program
-
-
-def _reductions(program: Program) -> Iterator[Program]:
-    if (
-        len(program.steps) == 1 and program.steps[0].op == "vmap"
-    ):  # what was mapped: on one example, or its body made smaller
-        (step,) = program.steps
-        body = step.params["body"]
-        yield Program(
-            {k: a[0] for k, a in zip(body.leaves, program.leaves.values(), strict=True)}, body.steps, body.outputs
-        )
-        for small in _reductions(body):
-            if set(small.leaves) <= set(program.leaves):
-                yield Program(
-                    {k: program.leaves[k] for k in small.leaves},
-                    (Step(small.outputs, "vmap", tuple(map(Name, small.leaves)), {"body": small}),),
-                    small.outputs,
-                )
-        return
-    for name in program.outputs:
-        others = tuple(n for n in program.outputs if n != name)
-        if others:
-            yield _pruned(replace(program, outputs=others))
-        for step in program.steps:
-            if name in step.names:  # what it is computed from, in its place
-                inside = tuple(dict.fromkeys(x for x in step.inputs if isinstance(x, Name) and x not in program.leaves))
-                if inside:
-                    yield _pruned(replace(program, outputs=(*others, *(x for x in inside if x not in others))))
-    made = dict(program.leaves)
-    library = Rows()
-    values: list[tuple] = []
-    for step in program.steps:
-        found = library.step(step, [made[x] if isinstance(x, Name) else x for x in step.inputs])
-        values.append(tuple(v.raw if isinstance(v, DiffTensor) else v for v in found))
-        made.update(zip(step.names, values[-1], strict=True))
-    for k in reversed(range(len(program.steps))):
-        step, rest = program.steps[k], [*program.steps[:k], *program.steps[k + 1 :]]
-        if not set(step.names).isdisjoint(program.outputs):
-            continue
-        leaves = dict(program.leaves)
-        for name, v in zip(step.names, values[k], strict=True):
-            if inexact(v):
-                leaves[name] = v
-            else:
-                rest = [
-                    replace(s, inputs=tuple(v if x == name and isinstance(x, Name) else x for x in s.inputs))
-                    for s in rest
-                ]
-        yield _pruned(replace(program, leaves=leaves, steps=tuple(rest)))
-
-
-def _pruned(program: Program) -> Program:
-    """Without the steps and leaves that no output needs."""
-    needed, steps = set(program.outputs), []
-    for step in reversed(program.steps):
-        if not needed.isdisjoint(step.names):
-            steps.append(step)
-            needed |= {x for x in step.inputs if isinstance(x, Name)}
-    return replace(
-        program,
-        leaves={k: v for k, v in program.leaves.items() if k in needed} or program.leaves,
-        steps=tuple(steps[::-1]),
-    )
+# ---- many programs ----
 
 
 def shown(program: Program, dtype: str, way: str, compiler: Compiler, exact: bool) -> str:
@@ -309,9 +241,6 @@ def shown(program: Program, dtype: str, way: str, compiler: Compiler, exact: boo
         return False
 
     return smaller(program, fails).source()
-
-
-# ---- many programs ----
 
 
 def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True) -> dict[str, Any]:
@@ -343,8 +272,13 @@ def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True) -> dic
     return total
 
 
-def _block(job: tuple[int, int, int, tuple[str, ...]]) -> dict[str, Any]:
-    seed, start, stop, names = job
+def _block(job: tuple[int, int, int, tuple[str, ...], str | None]) -> dict[str, Any]:
+    """Programs from ``start`` to ``stop``: what they show, from the folder of state if it is there."""
+    seed, start, stop, names, state = job
+    told = "-".join(map(str, (seed, start, stop, *names))).replace(":", ".")
+    path = Path(state) / f"{told}.json" if state else None
+    if path is not None and path.exists():
+        return json.loads(path.read_text())  # type: ignore[no-any-return]
     total: dict[str, Any] = {
         "programs": stop - start, "ops": Counter(), "mismatches": [], "runs": Counter(), "worst": Counter(), "histogram": Counter(),
     }  # fmt: skip
@@ -358,13 +292,18 @@ def _block(job: tuple[int, int, int, tuple[str, ...]]) -> dict[str, Any]:
             total["histogram"][f"{name} {next((str(s) for s in STEPS if largest <= s), f'> {NEAR}')}"] += 1
         for name in names:
             total["runs"][name] += len(WAYS)
+    if path is not None:
+        write(path, json.dumps(total))
     return total
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All blocks, in order, by as many processes as there are jobs."""
     stop = options.start + options.programs
-    jobs = [(options.seed, k, min(k + BLOCK, stop), tuple(options.compiler)) for k in range(options.start, stop, BLOCK)]
+    jobs = [
+        (options.seed, k, min(k + BLOCK, stop), tuple(options.compiler), str(options.state) if options.state else None)
+        for k in range(options.start, stop, BLOCK)
+    ]
     total: dict[str, Any] = {"programs": 0, "mismatches": []}
     total |= {key: Counter() for key in ("ops", "runs", "worst", "histogram")}
     began = time.perf_counter()  # of --quick
@@ -378,6 +317,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     total[key].update(value)
                 else:
                     total[key] += value
+            for m in found["mismatches"]:
+                print(
+                    f"program {m['program']}, {m['compiler']}, {m['way']}, {m['dtype']}: {m['what']}", file=sys.stderr
+                )
             if total["programs"] % 500 == 0:
                 print(
                     f"{total['programs']} programs, {len(total['mismatches'])} mismatches", file=sys.stderr, flush=True
@@ -401,6 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("--start", type=int, default=0, help="the first program (default 0)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    p.add_argument("--state", type=Path, help="folder in which finished blocks are kept, to resume from")
     p.add_argument(
         "--compiler",
         action="append",

@@ -164,3 +164,20 @@ def test_the_script(script, tmp_path, capsys):
     assert "4 random programs" in (tmp_path / "random_programs.md").read_text()
     script.main(["--print", "--programs", "1"])
     assert "def program(" in capsys.readouterr().out
+
+
+def test_a_long_run_is_resumed(script, tmp_path, capsys, monkeypatch):
+    options = ["--programs", "2", "--out", str(tmp_path), "--state", str(tmp_path / "state"), "--compiler", "exact"]
+    script.main(options)
+    first = capsys.readouterr().out
+    monkeypatch.setattr(script, "examine", None)  # nothing is done again
+    script.main(options)
+    assert capsys.readouterr().out == first
+
+
+def test_half_of_the_programs_run_on_many_examples(script):
+    for i in range(8):
+        program, dtype = script.program_of(0, i)
+        assert all(a.dtype == dtype for a in program.leaves.values())
+        assert all(a.ndim and len(a) == script.EXAMPLES for a in program.leaves.values()) == (i % 4 > 1)
+        assert str(program) == str(script.program_of(0, i)[0])

@@ -185,9 +185,9 @@ def errors(found, truth):
 @each
 def test_compiled_to_round_otherwise_errs_as_eager_code_does(name):
     """Against the same program in float64: at most four times the error of eager float32, and a rounding of the largest number."""
-    wide, x, y = problem(name, np.float64)
+    wide, x, y = problem(name, np.float64, n=37)
     truth = by_tape(loss_of(wide), wide, x, y)
-    model, x, y = problem(name)
+    model, x, y = problem(name, n=37)
     loss = loss_of(model)
     eager = errors(by_tape(loss, model, x, y), truth)
     compiled = errors(by_tape(hammer.compile(loss, exact=False, fallback=False), model, x, y), truth)

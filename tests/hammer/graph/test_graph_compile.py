@@ -99,6 +99,18 @@ def test_outputs_that_are_arguments_constants_or_integers():
     same(t.grad, np.full(3, 3, np.float32))
 
 
+def test_gradients_that_lie_in_memory_in_several_ways_are_added_up_as_in_eager_code():
+    """Added in place, the sum would keep the layout of the first, in which the sum over the broadcast axes adds up otherwise."""
+
+    def loss(a, u, v, w):
+        b = ops.broadcast_to(a, (30, 5, 7, 5))
+        turned = lambda: ops.permute(b, axes=(3, 0, 2, 1))
+        return ops.sum(b * w) + ops.sum(turned() * u) + ops.sum(turned() * v)
+
+    arrays = x(5), x(5, 30, 7, 5), x(5, 30, 7, 5), x(30, 5, 7, 5)
+    same(grad(hammer.compile(loss, fallback=False))(*arrays), grad(loss)(*arrays))
+
+
 def test_without_recording_nothing_is_tracked():
     t = DiffTensor(x(3), requires_grad=True)
     f = hammer.compile(lambda a: a * 2.0)
