@@ -110,13 +110,13 @@ class Bench:
             flops, moved = cost.flops + 2 * count, cost.bytes + 12.0 * count  # and w - rate * g of each weight
         return {"flops": flops, "bytes": moved, "compulsory_bytes": float(given.compulsory_bytes)}
 
-    def roofs(self, threads: int) -> dict[str, float]:
+    def roofs(self, threads: int, times: int) -> dict[str, float]:
         """GFLOP/s of a matrix product and GB/s of a copy, the best of some, on a number of threads."""
         ways = _torch_roofs(threads) if self.library == "torch" else _numpy_roofs(threads)
         found = {}
         for name, (run, amount) in ways.items():
             seconds = []
-            for _ in range(6):
+            for _ in range(times):
                 start = time.perf_counter()
                 run()
                 seconds.append(time.perf_counter() - start)
@@ -215,16 +215,15 @@ def make_all(running: dict[str, workers.Worker], case: str) -> tuple[dict[str, d
     return made, left_out
 
 
-def measured_roofs(running: dict[str, workers.Worker], threads: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The fastest product and the fastest copy that any library has made, by number of threads."""
+def measured_roofs(
+    running: dict[str, workers.Worker], threads: int, times: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The fastest product and the fastest copy of some that NumPy and PyTorch have made, by number of threads."""
+    asked = [running[library] for library in ("ours", "torch") if library in running]
     gemm: dict[str, float] = {}
     copy: dict[str, float] = {}
     for count in sorted({1, threads}):
-        found = [
-            running[library].ask("roofs", threads=count)
-            for library in ("ours", "ours_eager", "torch")
-            if library in running
-        ]
+        found = [worker.ask("roofs", threads=count, times=times) for worker in asked]
         if found:
             gemm[str(count)], copy[str(count)] = (round(max(f[k] for f in found), 1) for k in ("gemm", "copy"))
     return gemm, copy
@@ -308,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
         more: dict[str, str] = {}
-        gemm, copy = measured_roofs(running, options.threads)
+        gemm, copy = measured_roofs(running, options.threads, 3 if options.quick else 12)
         weigher = next((running[library] for library in workers.OURS if library in running), None)
         for case in cases:
             if options.quick and not options.only and time.monotonic() - begin > QUICK_SECONDS:
