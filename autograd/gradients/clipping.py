@@ -40,6 +40,9 @@ def global_norm(leaves: Iterable[Any], norm_type: float = 2.0) -> float:
     arrays are scaled first. Magnitudes (norm 1) are summed in double precision throughout.
     """
     arrays = [values(g) for g in leaves if g is not None]
+    own = getattr(backend.xp(arrays[0]), "global_norm", None) if arrays else None
+    if own is not None:  # arrays that are traced know it as one operation
+        return own(arrays, norm_type)  # type: ignore[no-any-return]
     if norm_type != 2.0:
         _checked_type(norm_type)
         parts = [_sum_of_magnitudes(g) if norm_type == 1.0 else _largest(g) for g in arrays]
@@ -117,8 +120,15 @@ def _not_finite(grads: list, params: list) -> str:
     )
 
 
-def _scaled(g: Any, norm: float, bound: float) -> Any:
-    return g * (bound / norm) if g is not None and bound < norm < math.inf else g
+def _factor(norm: Any, bound: float) -> Any:
+    """What brings a norm down to its bound; None where there is nothing to do: it is below, or not finite."""
+    if isinstance(norm, float | int):
+        return bound / norm if bound < norm < math.inf else None
+    return backend.xp(norm).where((norm > bound) & (norm < math.inf), bound / norm, 1.0)  # known when a graph runs
+
+
+def _scaled(g: Any, factor: Any) -> Any:
+    return g if g is None or factor is None else g * factor
 
 
 def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, nonfinite: str = "keep") -> GradientTransform:
@@ -135,7 +145,7 @@ def clip_by_global_norm(max_norm: float, norm_type: float = 2.0, nonfinite: str 
     return _Clip(
         nonfinite,
         lambda grads: global_norm(grads, kind),
-        lambda grads, norm, params: [_scaled(g, norm, bound) for g in grads] if norm > bound else grads,
+        lambda grads, norm, params: [_scaled(g, factor) for factor in (_factor(norm, bound),) for g in grads],
     ).transform()
 
 
@@ -149,7 +159,7 @@ def clip_by_parameter_norm(max_norm: float, norm_type: float = 2.0, nonfinite: s
     return _Clip(
         nonfinite,
         lambda grads: [global_norm([g], kind) for g in grads],
-        lambda grads, norms, params: [_scaled(g, norm, bound) for g, norm in zip(grads, norms, strict=True)],
+        lambda grads, norms, params: [_scaled(g, _factor(norm, bound)) for g, norm in zip(grads, norms, strict=True)],
     ).transform()
 
 

@@ -4,6 +4,7 @@ Each layer that draws random numbers takes ``rng``: a ``numpy.random.Generator``
 None for a fresh one. ``dtype`` is that of the parameters (float32 by default).
 """
 
+import functools
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import ops
 from ..batch import Batch
+from ..effects import recorded
 from ..errors import NoValueError
 from ..ops.windows import Lengths, Padding, lengths
 from ..precision import beside
@@ -217,18 +219,26 @@ class _BatchNorm(_Affine):
 
     def _observe(self, mean: DiffTensor, var: DiffTensor, n: int) -> None:
         """Move the running statistics towards a batch's; the running variance is that divided by n - 1."""
-        if mean.raw is None or type(mean.raw) is Batch:
+        effects = recorded() if mean.raw is None else None
+        if type(mean.raw) is Batch or (mean.raw is None and effects is None):
             raise NoValueError(
                 f"{type(self).__name__} is training, and an input that is symbolic, or inside vmap, has no statistics to "
                 "track; call eval(), or make it with track_running_stats=False"
             )
-        self.num_batches_tracked = ops.add(self.num_batches_tracked, 1)
-        rate = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean = self._moved(self.running_mean, mean.detach(), rate)
-        self.running_var = self._moved(self.running_var, ops.multiply(var.detach(), n / (n - 1)), rate)
+        put: Any = self.__setattr__ if effects is None else functools.partial(effects.update, self)
+        count = ops.add(self.num_batches_tracked, 1)
+        put("num_batches_tracked", count)
+        rate = self.momentum
+        if rate is None:
+            rate = 1.0 / int(count) if effects is None else 1.0 / ops.astype(count, np.float64)
+        put("running_mean", self._moved(self.running_mean, mean.detach(), rate))
+        put("running_var", self._moved(self.running_var, ops.multiply(var.detach(), n / (n - 1)), rate))
 
-    def _moved(self, old: Any, seen: Any, rate: float) -> Any:
-        return old * (1.0 - rate) + seen.reshape(self.num_features).astype(old.dtype) * rate
+    def _moved(self, old: Any, seen: Any, rate: Any) -> Any:
+        kept = 1.0 - rate
+        if isinstance(rate, DiffTensor):  # of a trace; it takes the dtype of what it meets, as a Python number does
+            kept, rate = ops.astype(kept, old.dtype), ops.astype(rate, old.dtype)
+        return old * kept + seen.reshape(self.num_features).astype(old.dtype) * rate
 
     def extra_repr(self) -> str:
         return (

@@ -14,6 +14,7 @@ from .. import backend
 from ..backend import xp
 from ..batch import physical
 from ..context import current
+from ..effects import recorded
 from ..errors import NoValueError
 from ..halves import is_half, single
 from ..shapes import axes_of, kept, result_dtype, same_float, shape_of, stretched_float
@@ -324,14 +325,18 @@ def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
     The mask is drawn from ``rng``, on the host.
 
     Raises:
-        ValueError: p is not in [0, 1]. NoValueError: x is symbolic.
+        ValueError: p is not in [0, 1]. NoValueError: x is symbolic, and the trace keeps no effects (see ``autograd.effects``).
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout: the probability must be from 0 to 1, not {p}")
     if p == 0.0:
         return x
+    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
     if isinstance(x, DiffTensor) and x.raw is None:
-        raise NoValueError("dropout: a graph draws no random numbers; call eval(), or pass dropout_mask() a mask that is an argument")
+        effects, size = recorded(), x.shape
+        if effects is None:
+            raise NoValueError("dropout: a graph draws no random numbers; call eval(), or pass dropout_mask() a mask that is an argument")
+        return dropout_mask(x, effects.draw(lambda: rng.random(size, dtype=np.float32) >= p, size, bool), scale=scale)
     context, shape = current(), shape_of(x)
     again = None if context is None or context.keeper is None or not shape else _rewound(rng)
     mask = constant(rng.random(shape, dtype=np.float32) >= p, x)
@@ -340,4 +345,4 @@ def dropout(x: Any, p: float, rng: "np.random.Generator") -> Any:
         context.keeper.drawn(mask, lambda: backend.to_device(again().random(shape, dtype=np.float32) >= p, place))
     if isinstance(x, DiffTensor):
         mask = DiffTensor._wrap(mask, None)  # ours: it need not be copied to be kept
-    return dropout_mask(x, mask, scale=1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    return dropout_mask(x, mask, scale=scale)

@@ -64,7 +64,11 @@ class Optimizer:
         if not [g for g in grads if g is not None]:
             return
         updates, self.state = self._link.step(grads, self.state, [p.raw for p in params], self._spec, apply=True)
-        for p, update in zip(params, updates, strict=True):
+        self.apply(updates)
+
+    def apply(self, updates: list) -> None:
+        """Add updates (None: there is none), in the order of ``params``, to the parameters, in place. The state stays as it is."""
+        for p, update in zip(self.params, updates, strict=True):
             if update is APPLIED:
                 p.renew()
             elif type(update) is RowSparse:

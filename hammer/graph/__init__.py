@@ -20,9 +20,11 @@ from .ir import GraphError, Node
 from .passes import optimize
 from .profile import Peaks, PlanStep, Profile
 from .sizes import Size, SizedGraph
+from .stages import Update
+from .step import TrainingStep, training_step
 from .trace import Spec
 
 __all__ = [
-    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Peaks", "Plan", "PlanStep", "Profile", "Size", "SizedGraph", "Spec",
-    "UniversalGraph", "Value", "compile", "optimize",
+    "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Peaks", "Plan", "PlanStep", "Profile", "Size",
+    "SizedGraph", "Spec", "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "training_step",
 ]  # fmt: skip

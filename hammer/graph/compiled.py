@@ -134,11 +134,16 @@ class Compiled:
 
 
 class _Held:
-    """The tensors of a function's Modules, looked up anew only when a module, a member or what the function refers to is another."""
+    """The tensors of a function's Modules, looked up anew only when a module, a member or what the function refers to is another.
+
+    ``changes`` counts how often a setting of a module (a rate, a flag, a random generator) was found to be another.
+    """
 
     def __init__(self, function: Callable):
         self.function = function
         self.modules: list[Module] = []
+        self.changes = 0
+        self._settings: list[tuple[dict, str, Any]] = []
         self._places: list[tuple[Any, Any, Any]] = []
         self._members: list[tuple[dict, str, Any]] = []
         self._counts: list[tuple[dict, int]] = []
@@ -147,6 +152,11 @@ class _Held:
     def tensors(self) -> list[tuple[str, DiffTensor]]:
         if self._found is None or not self._fresh():
             self._look()
+        for members, name, value in self._settings:
+            if members.get(name) is not value:
+                self.changes += 1
+                self._settings = self._settings_now()
+                break
         return self._found or []
 
     def _fresh(self) -> bool:
@@ -165,6 +175,19 @@ class _Held:
         self._members = [(m.__dict__, name, m.__dict__[name]) for m in self.modules for name in m._members]
         self._counts = [(m._members, len(m._members)) for m in self.modules]
         self._found = tensors_among(holders)
+        settings = self._settings_now()
+        if [v for *_, v in settings] != [v for *_, v in self._settings]:
+            self.changes += 1
+        self._settings = settings
+
+    def _settings_now(self) -> list[tuple[dict, str, Any]]:
+        """Numbers that are no counts, flags, texts and generators of the modules: what traces were made with."""
+        return [
+            (m.__dict__, name, value)
+            for m in self.modules
+            for name, value in vars(m).items()
+            if name != "training" and isinstance(value, (bool, float, str, np.random.Generator))
+        ]
 
 
 def _is_array(x: Any) -> bool:

@@ -16,6 +16,7 @@ import optree
 
 from autograd import backend
 from autograd.context import not_the_callers
+from autograd.effects import Effects, recording
 from autograd.nn.module import Module
 from autograd.shapes import numpy_dtype
 from autograd.table import OPS
@@ -62,12 +63,16 @@ class Traced:
     Attributes:
         results: the leaves of what the function returned.
         symbols: the tape's node of each input.
+        draws: what draws the random arrays, anew for each run; they are the graph's last inputs.
+        updates: the buffers that get new values, which are the graph's last outputs.
     """
 
     graph: UniversalGraph
     lowering: "Lowering"
     results: tuple[Any, ...]
     symbols: Mapping[Node, TapeNode]
+    draws: tuple[Callable[[], Any], ...] = ()
+    updates: tuple[DiffTensor, ...] = ()
 
 
 def trace_once(
@@ -85,11 +90,14 @@ def traced(
     specs: Sequence[Any],
     name: str | None = None,
     held: Sequence[tuple[str, DiffTensor]] | None = None,
+    effects: Effects | None = None,
 ) -> Traced:
     """A function traced on arguments of known sizes.
 
     Args:
         held: the tensors that are the function's parameters, by name; None: those that it is found to hold.
+        effects: what takes up random numbers that are drawn and buffers that change; None: they cannot be traced. With it
+            the graph's outputs are a pair: the function's, and the list of new buffers.
     """
     paths, leaves, tree = optree.tree_flatten_with_path(tuple(specs))  # type: ignore[arg-type,var-annotated]
     first = _argument_names(function, len(specs))
@@ -115,21 +123,31 @@ def traced(
             node = input_node(label, tensor.shape, tensor.dtype)
             starts[tensor.node], parameters[label] = node, (node, tensor)  # type: ignore[index]
         lowering = Lowering(starts)
+        changed: list[tuple[DiffTensor, DiffTensor]] = []
         try:
-            outputs = function(*optree.tree_unflatten(tree, given))
+            with recording(effects):
+                outputs = function(*optree.tree_unflatten(tree, given))
         except Exception as error:
             raise explained(error, lowering, None) from error
+        finally:
+            changed = [] if effects is None else effects.restored()
         results = tuple(optree.tree_leaves(outputs))
+        draws = () if effects is None else tuple(effects.draws)
+        for i, (_, symbol) in enumerate(draws):
+            inputs.append(input_node(_free(f"random{i}", taken), symbol.shape, symbol.dtype))
+            lowering.made[symbol.node] = starts[symbol.node] = inputs[-1]  # type: ignore[index]
+        values = [new for _, new in changed]
         lowering.lowered(
-            [r.node for r in results if isinstance(r, DiffTensor) and r.raw is None]
+            [r.node for r in (*results, *values) if isinstance(r, DiffTensor) and r.raw is None]
         )  # all in the tape's order
-        outputs = optree.tree_map(lowering.node, outputs)
+        outputs = optree.tree_map(lowering.node, outputs if effects is None else (outputs, values))
     label = name or str(getattr(function, "__name__", type(function).__name__))
     arguments = optree.tree_unflatten(tree, places)
     graph = UniversalGraph(
         inputs, outputs, arguments=arguments, parameters=parameters, name=label, order=lowering.order
     )
-    return Traced(graph, lowering, results, {n: t for t, n in starts.items()})
+    symbols = {n: t for t, n in starts.items()}
+    return Traced(graph, lowering, results, symbols, tuple(make for make, _ in draws), tuple(b for b, _ in changed))
 
 
 def fixed(value: Any) -> str:

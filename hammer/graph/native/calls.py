@@ -7,12 +7,13 @@ written as zeros, what lies inside is copied in runs.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .lowering import Call
 from .maths import TYPES, Code
 from .nests import Kernel
+from .views import contiguous
 
 GEMM = "void (i32, i32, i32, INT, INT, INT, KIND, ptr, INT, ptr, INT, KIND, ptr, INT)"
 SMALL = 60_000
@@ -110,6 +111,64 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
         units = threads
     text = code.function("NAME", ["ptr %a0", "ptr %a1", "ptr %a2", "ptr %f", "i64 %lo", "i64 %hi"])
     return Kernel(text, [views[0][0], views[1][0], out], 0, units, work / 2, 1)
+
+
+# ---- scans ----
+
+
+def scan(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]]) -> Kernel:
+    """y[k] = a[k] y[k-1] + b[k] along an axis: step by step, a row of the axes behind it at a time."""
+    (out,) = call.outputs
+    axis, reverse = call.given
+    shape, kind = out.shape, TYPES[out.dtype.name]
+    code = Code()
+    strides = [v[2] for v in views] + [contiguous(shape)]
+    offsets = [v[1] for v in views] + [0]
+    length, outer, inner = shape[axis], list(range(axis)), list(range(axis + 1, len(shape)))
+    shared = next((a for a in outer + inner if shape[a] > 1), None)  # the axis whose parts threads share
+    var: dict[int, str] = {}
+
+    def nest(axes: list[int], body: Callable[[], None]) -> None:
+        if not axes:
+            body()
+            return
+
+        def inside(x: str) -> None:
+            var[axes[0]] = x
+            nest(axes[1:], body)
+
+        low, high = ("%lo", "%hi") if axes[0] == shared else (0, shape[axes[0]])
+        code.loop(low, high, inside)
+
+    def at(i: int, k: str, back: int = 0) -> str:
+        terms = [*((var[a], strides[i][a]) for a in outer + inner), (k, strides[i][axis])]
+        return code.element(kind, f"%a{i}", code.linear(terms, offsets[i] + back * strides[i][axis]))
+
+    def first() -> None:
+        k = str(length - 1 if reverse else 0)
+        code.do(f"store {kind} {code.put(f'load {kind}, ptr {at(1, k)}')}, ptr {at(2, k)}")
+
+    def step(k: str) -> None:
+        if reverse:
+            k = code.put(f"sub nsw i64 {length - 1}, {k}")
+
+        def element() -> None:
+            before = code.put(f"load {kind}, ptr {at(2, k, 1 if reverse else -1)}")
+            product = code.put(f"fmul {kind} {code.put(f'load {kind}, ptr {at(0, k)}')}, {before}")
+            value = code.put(f"fadd {kind} {product}, {code.put(f'load {kind}, ptr {at(1, k)}')}")
+            code.do(f"store {kind} {value}, ptr {at(2, k)}")
+
+        nest(inner, element)
+
+    def work() -> None:
+        nest(inner, first)
+        code.loop(1, length, step)
+
+    nest(outer, work)
+    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %a2", "i64 %lo", "i64 %hi"]
+    units = 1 if shared is None else shape[shared]
+    grain = 16 if shared in inner else 1
+    return Kernel(code.function("NAME", arguments), [views[0][0], views[1][0], out], 0, units, 2 * out.size, grain)
 
 
 # ---- convolutions ----

@@ -387,6 +387,28 @@ def stack(xs: Any, axis: int = 0) -> Term:
     return concat([expand_dims(x, axis) for x in xs], axis)
 
 
+def roll(x: Term, shift: Any, axis: Any = None) -> Term:
+    """x with its elements moved in a circle."""
+    if axis is None or not isinstance(shift, int):
+        raise Unlowered("roll of several axes")
+    axis, n = axis % x.ndim, x.shape[axis % x.ndim]
+    k = shift % n if n else 0
+    at = (slice(None),) * axis
+    return concat([x[(*at, slice(n - k, None))], x[(*at, slice(0, n - k))]], axis) if k else x
+
+
+def pad(x: Term, pairs: Sequence[tuple[int, int]], value: float) -> Term:
+    """x with a border of a number."""
+    for axis, (before, after) in enumerate(pairs):
+        parts = [x]
+        for n, place in ((before, 0), (after, len(parts) + (before > 0))):
+            if n:
+                shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])
+                parts.insert(place, stretch(number(x.pool, value, x.dtype), shape))
+        x = concat(parts, axis)
+    return x
+
+
 # ---- the namespace ----
 
 
@@ -456,7 +478,7 @@ for _name, _function in {
     "negative": lambda x: -x, "positive": lambda x: x, "abs": abs, "square": lambda x: x * x, "reciprocal": lambda x: 1.0 / x,
     "sign": _sign, "isnan": lambda x: x != x, "isfinite": _isfinite, "isinf": lambda x: abs(x) == math.inf,
     "logical_not": lambda x: ~x, "logaddexp": _logaddexp, "reshape": reshape, "permute_dims": permute, "broadcast_to": stretch,
-    "expand_dims": expand_dims, "squeeze": squeeze, "flip": flip, "concat": concat, "stack": stack,
+    "roll": roll, "expand_dims": expand_dims, "squeeze": squeeze, "flip": flip, "concat": concat, "stack": stack,
     "take_along_axis": take_along_axis, "astype": lambda x, dtype, copy=True: cast(x, dtype),
     "asarray": lambda x, dtype=None, copy=None, device=None: x if dtype is None else cast(x, dtype),
     "zeros_like": lambda x, dtype=None: _full(x, 0, dtype), "ones_like": lambda x, dtype=None: _full(x, 1, dtype),

@@ -14,6 +14,7 @@ import numpy as np
 
 from autograd import backend
 from autograd.ops.convolution import _fit as convolution_fit
+from autograd.ops.layout import _pairs
 from autograd.ops.pooling import _fit as pooling_fit
 
 from ..graph import UniversalGraph, is_number
@@ -27,7 +28,7 @@ class Call:
     """A step of its own: a product of matrices, a convolution, or a row's kernel for NumPy.
 
     Attributes:
-        kind: "gemm", "conv", "conv_weight", "conv_transpose" or "python".
+        kind: "gemm", "conv", "conv_weight", "conv_transpose", "scan" or "python".
         args: the terms it reads.
         outputs: those it makes.
         node: of the graph, where the kernel for NumPy is called.
@@ -194,6 +195,18 @@ def _cross_entropy_rule(done: Lowered, g: Term, p: Term, target: Term, axis: int
     return (d - smoothing / n if smoothing else d) * expand_dims(g, axis)
 
 
+def _linear_scan(done: Lowered, a: Term, b: Term, axis: int = -1, reverse: bool = False) -> Term:
+    dtype, shape = np.result_type(a.dtype, b.dtype), np.broadcast_shapes(a.shape, b.shape)
+    if dtype.kind != "f" or not math.prod(shape):
+        raise Unlowered(f"a scan of {dtype}")
+    a, b = (stretch(cast(x, dtype), shape) for x in (a, b))
+    return done.call("scan", (a, b), [(shape, dtype)], given=(axis % len(shape), reverse))[0]
+
+
+def _pad(done: Lowered, x: Term, width: Any, value: float = 0.0) -> Term:
+    return lazy.pad(x, _pairs(width, x.ndim), value)
+
+
 def _checked(done: Lowered, index: Term, n: int, name: str) -> None:
     """Have an index compared with its bounds before the program runs."""
     if index.op != "buffer" or index.attrs[0] != "input":
@@ -253,6 +266,7 @@ ROWS: dict[str, Callable] = {
     "gelu": _gelu, "erf": _function("erf"), "erfc": _function("erfc"), "sigmoid": _function("sigmoid"),
     "relu": lambda done, x: elementwise("maximum", x, 0.0),
     "silu": lambda done, x: x * floating("sigmoid", x),
+    "linear_scan": _linear_scan, "pad": _pad,
     "linear": lambda done, x, w, b: _matmul(done, x, permute(w, (1, 0))) + b,
     "outer": lambda done, x, y: reshape(x, (-1, 1)) * reshape(y, (1, -1)),
     "getitem": lambda done, x, index: lazy.getitem(x, index),

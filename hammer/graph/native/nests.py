@@ -16,6 +16,10 @@ from .maths import MEMORY, TYPES, Code, literal
 from .schedule import HEAVY, Copy, Nest, Puller, Root, Schedule, address, whole
 from .views import Index, combined, contiguous
 
+ENOUGH = 64
+"""How many iterations are shared by threads at least, where there are as many."""
+UNROLLED = 4
+"""The most iterations of an innermost loop that are written out."""
 IDENTITY = {"add": 0, "multiply": 1, "maximum": -np.inf, "minimum": np.inf}
 
 
@@ -110,6 +114,10 @@ class NestWriter:
     def loops(self, loops: Sequence[Loop], body: Callable[[], None]) -> None:
         if not loops:
             body()
+        elif len(loops) == 1 and loops[0].size <= UNROLLED and len(self.found) > 1:
+            for i in range(loops[0].size):  # so that the loop around it is vectorised
+                loops[0].var = str(i)
+                body()
         else:
             self.loop(loops[0], "0", str(loops[0].size), lambda: self.loops(loops[1:], body))
 
@@ -150,7 +158,7 @@ class NestWriter:
             puller(root.expression, whole(root.expression))
             if self.nest.mode == "row":
                 for (t, at), _ in puller.memo.items():
-                    if t.op in HEAVY and t.shape == frame:
+                    if t.op in HEAVY and t.shape == frame and not self.stored(t):
                         heavy.setdefault(t, set()).add(root.phase if at == full else None)
         self.scratch = [t for t, phases in heavy.items() if len(phases) > 1 and None not in phases]
         self.first = {t: min(heavy[t]) for t in self.scratch}
@@ -233,8 +241,8 @@ class NestWriter:
         elif nest.mode == "row":
             units = self._rows(kept, reduced)
         else:
-            inner = kept[-1:] if len(kept) > 1 else []
-            outer = kept[: len(kept) - len(inner)]
+            cut = next((i for i in range(1, len(kept)) if np.prod([x.size for x in kept[:i]]) >= ENOUGH), len(kept) - 1)
+            outer, inner = (kept[:cut], kept[cut:]) if len(kept) > 1 else (kept, [])
             units = self._shared(outer, lambda: self.loops(inner, lambda: self._values(0, {})))
             grain = 1 if inner else 16
         arguments = [f"ptr noalias nocapture %a{i}" for i in range(len(self.arrays))]

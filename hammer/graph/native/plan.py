@@ -4,6 +4,7 @@ import ctypes
 import functools
 import os
 import threading
+from sys import getrefcount
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,13 @@ from .blas import blas
 from .lazy import Term, Unlowered
 from .lowering import Call, lowered
 from .program import Native, Offset, Slot, program, readable
-from .schedule import schedule
+from .schedule import Nest, schedule
 from .team import Team
 from .views import strided
+
+
+KEPT = 1 << 18
+"""Bytes from which an output's memory is used again when nobody has the array any more: new memory costs more than to fill it."""
 
 
 def unavailable() -> str | None:
@@ -64,7 +69,9 @@ class NativePlan:
         Unlowered: the graph has dtypes that no programs are generated for.
     """
 
-    def __init__(self, graph: UniversalGraph, writes: dict[int, int] | None = None, threads: int | None = None):
+    def __init__(
+        self, graph: UniversalGraph, writes: dict[int, int] | None = None, threads: int | None = None, _apart: bool = False
+    ):
         found = blas()
         assert found is not None
         self.graph = graph
@@ -72,11 +79,12 @@ class NativePlan:
         self.lowered = lowered(graph)
         self.schedule = schedule(self.lowered)
         self.writes = writes or {}
-        self.program = program(self.schedule, found, threads or cores(), self.writes)
+        self.program = program(self.schedule, found, threads or cores(), self.writes, _apart)
         self.peak, self.bound = self.program.arena, self.program.bound
         self._library = jit.Library(self.program.text)
         self._table_of(found)
         self._lock = threading.Lock()
+        self._steps: NativePlan | None = None
 
     @property
     def source(self) -> str:
@@ -108,7 +116,7 @@ class NativePlan:
             else:
                 self._parts.append(self._numpy_call(part))
         self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
-        self._made_of: dict[int, Any] = {}
+        self._given: dict[int, np.ndarray] = {}
         done: dict[Term, int] = {}
         for i, (t, node) in enumerate(zip(self.schedule.outputs, self.graph.outputs, strict=True)):
             how: Any = "fresh"
@@ -128,6 +136,13 @@ class NativePlan:
             return self._run(values)
 
     def _run(self, values: Sequence[Any]) -> tuple:
+        arrays, slots, out = self._begin(values)
+        for part in self._parts:
+            self._one(part, arrays, slots)
+        return self._end(values, arrays, slots, out)
+
+    def _begin(self, values: Sequence[Any]) -> tuple[list, dict[int, Any], list]:
+        """Fill the table."""
         table = self._table
         arrays = []
         for i, v in enumerate(values):
@@ -144,7 +159,11 @@ class NativePlan:
         out: list[Any] = []
         for slot, how, shape, dtype in self._outputs:
             if how == "fresh":
-                array = np.empty(shape, dtype)
+                array = self._given.get(slot)
+                if array is None or getrefcount(array) > 3:  # somebody has it still (the dict, the name and the call count too)
+                    array = np.empty(shape, dtype)
+                    if array.nbytes >= KEPT:
+                        self._given[slot] = array
                 table[slot] = id(array)
                 slots[slot] = array
                 out.append(array)
@@ -152,13 +171,18 @@ class NativePlan:
                 out.append(arrays[how[1]])
             else:
                 out.append(how)
-        for part in self._parts:
-            if type(part) is int:
-                self._team.run(part, self._address, self.program.threads)  # type: ignore[union-attr]
-            elif isinstance(part, ctypes._CFuncPtr):
-                part(self._address, 0, 1, None)
-            else:
-                part(arrays, slots)
+        return arrays, slots, out
+
+    def _one(self, part: Any, arrays: list, slots: dict[int, Any]) -> None:
+        """Run one segment, or one row's kernel for NumPy."""
+        if type(part) is int:
+            self._team.run(part, self._address, self.program.threads, self.program.work)  # type: ignore[union-attr]
+        elif isinstance(part, ctypes._CFuncPtr):
+            part(self._address, 0, 1, None)
+        else:
+            part(arrays, slots)
+
+    def _end(self, values: Sequence[Any], arrays: list, slots: dict[int, Any], out: list) -> tuple:
         for i, (how, (_, _, shape, _)) in enumerate(zip(out, self._outputs, strict=True)):
             if type(how) is tuple:
                 made = out[how[1]] if how[0] == "copy" else slots[how[1]]
@@ -169,6 +193,20 @@ class NativePlan:
                 np.copyto(target, out[i].reshape(target.shape))
                 out[i] = target
         return tuple(backend.scalar(o) for o in out)
+
+    def steps(self, values: Sequence[Any]) -> list[Any]:
+        """The steps of a run on these values, each to be run alone (see ``hammer.graph.profile``); by all threads, as in a run."""
+        from ..profile import PlanStep
+
+        if self._steps is None:
+            self._steps = NativePlan(self.graph, self.writes, _apart=True)
+        apart = self._steps
+        arrays, slots, out = apart._begin(values)
+        found = []
+        for part, run in zip(apart.program.parts, apart._parts, strict=True):
+            step = part.kernels[0][0] if isinstance(part, Native) else part
+            found.append(PlanStep(_label(step), (), functools.partial(apart._one, run, arrays, slots)))
+        return [*found, PlanStep("results", (), functools.partial(apart._end, values, arrays, slots, out))]
 
     def _numpy_call(self, call: Call) -> Any:
         """A function that calls a row's kernel for NumPy on views of what the program has computed."""
@@ -210,6 +248,17 @@ class NativePlan:
             return backend.scalar(np.ndarray(x.shape, x.dtype, array.data, offset * item, steps) if array.size else array.reshape(x.shape))
 
         return read
+
+
+def _label(step: Any) -> str:
+    """A step in a few words."""
+    if isinstance(step, Call):
+        shapes = " × ".join(str(x.shape) for x in step.args)
+        return f"{step.kind if step.node is None else step.node.op} {shapes}"
+    if isinstance(step, Nest):
+        made = [f"{r.term.attrs[0]} over {r.axes}" if r.axes else r.term.op for r in step.roots]
+        return f"loop over {step.frame}: {', '.join(made)}"
+    return f"copy {step.part.shape}"
 
 
 __all__ = ["NativePlan", "Unlowered", "team", "unavailable"]

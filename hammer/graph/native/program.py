@@ -20,7 +20,7 @@ import numpy as np
 
 from ..memory import ALIGNMENT, plan
 from .blas import Blas
-from .calls import convolution, gemm
+from .calls import convolution, gemm, scan
 from .lazy import Term
 from .lowering import Call, Lowered
 from .nests import Kernel, NestWriter
@@ -82,11 +82,12 @@ class Program:
     threads: int
     donated: dict[int, int]
     bound: int
+    work: float
 
 
-def program(schedule: Schedule, blas: Blas, threads: int, writes: dict[int, int] | None = None) -> Program:
-    """The program of a schedule for at most so many threads."""
-    return _Maker(schedule, blas, threads, writes or {}).run()
+def program(schedule: Schedule, blas: Blas, threads: int, writes: dict[int, int] | None = None, apart: bool = False) -> Program:
+    """The program of a schedule for at most so many threads; with ``apart`` each step has a function of its own."""
+    return _Maker(schedule, blas, threads, writes or {}).run(apart)
 
 
 class _Maker:
@@ -96,7 +97,7 @@ class _Maker:
         self.stored = lambda t: t.op in ("buffer", "call") or t in schedule.stored
         self.functions: dict[str, str] = {}
 
-    def run(self) -> Program:
+    def run(self, apart: bool) -> Program:
         kernels = [self._kernels(step) for step in self.schedule.steps]
         work = sum(k.work for found in kernels for k in found)
         if work < TOGETHER:
@@ -108,13 +109,13 @@ class _Maker:
             if not found:
                 parts.append(step)
                 continue
-            if not parts or not isinstance(parts[-1], Native):
+            if apart or not parts or not isinstance(parts[-1], Native):
                 parts.append(Native(sum(isinstance(p, Native) for p in parts)))
             parts[-1].kernels += [(step, k, self.scratch.get((i, j)), self.shared.get(i)) for j, k in enumerate(found)]
         segments = [self._segment(p) for p in parts if isinstance(p, Native)]
         text = "\n\n".join([*self.functions.values(), *segments])
         return Program(
-            text, parts, self.places, self.arena, self.table, self.first_output, self.first_function, self.made, self.threads, self.donated, self.bound,
+            text, parts, self.places, self.arena, self.table, self.first_output, self.first_function, self.made, self.threads, self.donated, self.bound, work,
         )  # fmt: skip
 
     def _kernels(self, step: Any) -> list[Kernel]:
@@ -122,6 +123,8 @@ class _Maker:
             return [NestWriter(step, self.schedule).kernel()]
         if step.kind == "gemm":
             return [gemm(step, [strided(x, self.stored) for x in step.args], self.blas.integer, self.threads)]
+        if step.kind == "scan":
+            return [scan(step, [strided(x, self.stored) for x in step.args])]
         return [] if step.kind == "python" else convolution(step, self.blas.integer, self.threads)
 
     # ---- memory ----

@@ -228,7 +228,7 @@ class _Scheduler:
         kind = call.attrs[0]
         if kind == "gemm":
             ok &= is_matrix(x.shape, strides)
-        elif kind != "python":
+        elif kind.startswith("conv"):
             ok &= strides == contiguous(x.shape)
         if not ok and not (x.op == "buffer"):
             self.roots.add(x)

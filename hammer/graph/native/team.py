@@ -168,8 +168,10 @@ end:
 declare i32 @sched_yield()
 """
 PAUSES = {"x86_64": "pause", "AMD64": "pause", "aarch64": "yield", "arm64": "yield"}
-PATIENCE = 200_000
-"""How many times a helper looks for work before it goes to sleep: some milliseconds."""
+PATIENCE = 20_000
+"""How many times a helper looks for work before it goes to sleep: about half a millisecond."""
+WORTH_WAKING = 3e6
+"""The work from which a program waits for helpers that sleep, which takes a tenth of a millisecond; else they are there next time."""
 
 
 class Team:
@@ -196,9 +198,11 @@ class Team:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
-    def run(self, function: int, argument: int, wanted: int) -> int:
-        """Have a function run by this thread and the helpers that are awake; returns how many took part."""
+    def run(self, function: int, argument: int, wanted: int, work: float) -> int:
+        """Have a function run by this thread and helpers; returns how many took part."""
         with self._lock:
+            if work > WORTH_WAKING and 1 in self.states[: wanted - 1]:
+                self._wake()
             n = self._launch(self.address, function, argument, min(wanted, self.threads), *self._blas)
             if n < wanted <= self.threads:
                 self._wake()
