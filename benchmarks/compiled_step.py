@@ -23,6 +23,8 @@ The last line is JSON: ``{workload: {library: milliseconds}}``, medians over rou
 ``ours_by_fastest_peer`` and its geometric mean.
 """
 
+import contextlib
+import ctypes
 import gc
 import importlib
 import math
@@ -43,6 +45,8 @@ WRONG = "it computes something else"
 QUICK_SECONDS = 28
 """After which a quick run begins no further workload: the slowest takes some ten seconds on a busy machine."""
 STEPS_CHECKED = 4
+START = "cnn"
+"""The workload whose first step is timed in a process that starts with what another has compiled."""
 MATRIX, COPIED = 2048, 1 << 28
 """Rows of the square matrices, and bytes copied, that the roofs are measured with."""
 
@@ -62,6 +66,7 @@ class Bench:
         import numpy as np
 
         kind = "workloads_layers" if self.library in (*workers.OURS, "torch", "torch_compile") else "workloads_formulas"
+        _give_back()
         before = _resident()
         start = time.perf_counter()
         step = self.steps[case] = importlib.import_module(kind).step_of(self.library, case)
@@ -84,12 +89,19 @@ class Bench:
         megabytes = None if peak is None or before is None else (peak - before) / 1e6
         return {"losses": losses, "prints": prints, "first": first, "later": later, "megabytes": megabytes, "note": step.note}  # fmt: skip
 
+    def first(self, case: str) -> float:
+        """Seconds of building a workload and its first step, Hammer's own imports included."""
+        from workloads_layers import step_of
+
+        start = time.perf_counter()
+        step_of(self.library, case).run()
+        return time.perf_counter() - start
+
     def build(self, _library: str, case: str) -> Any:
         return self.steps[case].run
 
     def drop(self, case: str) -> None:
         self.steps.pop(case, None)
-        gc.collect()
 
     def weigh(self, case: str) -> dict[str, float]:
         """FLOPs and bytes of a step by the table's cost column, and the bytes that any program must move (Hammer only)."""
@@ -110,13 +122,13 @@ class Bench:
             flops, moved = cost.flops + 2 * count, cost.bytes + 12.0 * count  # and w - rate * g of each weight
         return {"flops": flops, "bytes": moved, "compulsory_bytes": float(given.compulsory_bytes)}
 
-    def roofs(self, threads: int) -> dict[str, float]:
+    def roofs(self, threads: int, times: int) -> dict[str, float]:
         """GFLOP/s of a matrix product and GB/s of a copy, the best of some, on a number of threads."""
         ways = _torch_roofs(threads) if self.library == "torch" else _numpy_roofs(threads)
         found = {}
         for name, (run, amount) in ways.items():
             seconds = []
-            for _ in range(6):
+            for _ in range(times):
                 start = time.perf_counter()
                 run()
                 seconds.append(time.perf_counter() - start)
@@ -172,6 +184,13 @@ def _resident(what: str = "VmRSS") -> int | None:
     return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(what))
 
 
+def _give_back() -> None:
+    """Free memory goes back to the system, so that a later growth can be seen (glibc only)."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _reset_peak() -> None:
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
@@ -215,19 +234,35 @@ def make_all(running: dict[str, workers.Worker], case: str) -> tuple[dict[str, d
     return made, left_out
 
 
-def measured_roofs(running: dict[str, workers.Worker], threads: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The fastest product and the fastest copy that any library has made, by number of threads."""
+def measured_roofs(
+    running: dict[str, workers.Worker], threads: int, times: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The fastest product and the fastest copy of some that NumPy and PyTorch have made, by number of threads."""
+    asked = [running[library] for library in ("ours", "torch") if library in running]
     gemm: dict[str, float] = {}
     copy: dict[str, float] = {}
     for count in sorted({1, threads}):
-        found = [
-            running[library].ask("roofs", threads=count)
-            for library in ("ours", "ours_eager", "torch")
-            if library in running
-        ]
+        found = [worker.ask("roofs", threads=count, times=times) for worker in asked]
         if found:
             gemm[str(count)], copy[str(count)] = (round(max(f[k] for f in found), 1) for k in ("gemm", "copy"))
     return gemm, copy
+
+
+def second_start(options: Any, case: str) -> dict[str, float]:
+    """Seconds that a workload takes Hammer in a process of its own that finds what an earlier one has compiled: from the start of the
+    process to the end of the first step, and of that building, compiling and running the step.
+    """
+    found = {}
+    for _ in range(2):  # the first one fills the cache
+        start = time.perf_counter()
+        worker = workers.Worker("ours", __file__, sys.executable, options.threads)
+        try:
+            worker.ask("load")
+            found = {"first_step": worker.ask("first", case=case)}
+        finally:
+            found["process"] = time.perf_counter() - start
+            worker.close()
+    return {k: round(v, 3) for k, v in found.items()}
 
 
 def summarise(
@@ -292,7 +327,7 @@ def main(argv: list[str] | None = None) -> int:
     options = p.parse_args(argv)
     if options.worker:
         bench = Bench(options.worker)
-        workers.serve(options.worker, bench.build, make=bench.make, drop=bench.drop, weigh=bench.weigh, roofs=bench.roofs)  # fmt: skip
+        workers.serve(options.worker, bench.build, make=bench.make, first=bench.first, drop=bench.drop, weigh=bench.weigh, roofs=bench.roofs)  # fmt: skip
         return 0
     begin = time.monotonic()
     cases = options.only or list(QUICK_WORKLOADS if options.quick else workloads.WORKLOADS)
@@ -308,7 +343,7 @@ def main(argv: list[str] | None = None) -> int:
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
         more: dict[str, str] = {}
-        gemm, copy = measured_roofs(running, options.threads)
+        gemm, copy = measured_roofs(running, options.threads, 3 if options.quick else 12)
         weigher = next((running[library] for library in workers.OURS if library in running), None)
         for case in cases:
             if options.quick and not options.only and time.monotonic() - begin > QUICK_SECONDS:
@@ -326,6 +361,9 @@ def main(argv: list[str] | None = None) -> int:
                 worker.ask("forget", case=case)
                 worker.ask("drop", case=case)
     figures, rows = summarise(seconds, made, costs, gemm, copy, options.threads)
+    if START in made and "ours" in made[START] and not options.quick:
+        again = figures["second_start"] = {START: second_start(options, START)}
+        rows += ["", f"A second process that finds what the first has compiled ({START}): {again[START]['first_step']:.3g} s to trace, load and run the first step, {again[START]['process']:.3g} s with starting Python and importing Hammer."]  # fmt: skip
     rows = [*(f"Left out: {what} ({reason})." for what, reason in more.items()), *rows]
     print("\n".join(rows))
     details = {

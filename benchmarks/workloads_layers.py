@@ -115,7 +115,7 @@ def whole_step(loss_of: Callable, optimizer: Any, compiled: bool) -> Callable[..
     if compiled:
         import hammer
 
-        return hammer.training_step(loss_of, optimizer, exact=False)  # type: ignore[no-any-return]
+        return hammer.training_step(loss_of, optimizer, exact=False)
 
     def step(*batch: Any) -> Any:
         optimizer.zero_grad()
