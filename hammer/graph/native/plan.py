@@ -28,6 +28,10 @@ KEPT = 1 << 18
 Of each output the last two are kept, since a caller who says ``y = plan(x)`` has the one before until the call ends."""
 
 
+_AS_THEY_LIE = 0x101  # NumPy's flags for arrays in C order that are aligned
+_UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}
+
+
 def unavailable() -> str | None:
     """Why there is no native executor here, or None."""
     if not jit.available():
@@ -147,13 +151,14 @@ class NativePlan:
         table = self._table
         arrays = []
         for i, v in enumerate(values):
-            if type(v) is not np.ndarray or not v.flags.c_contiguous or not v.flags.aligned:
+            if type(v) is not np.ndarray or v.flags.num & _AS_THEY_LIE != _AS_THEY_LIE:
                 v = np.ascontiguousarray(v).reshape(np.shape(v))
             arrays.append(v)
             table[1 + i] = id(v)
         for i, n, name in self.lowered.checks:
             index = arrays[i]
-            if index.size and (index.min() < 0 or index.max() >= n):
+            # as unsigned numbers, negative ones are the largest
+            if index.size and np.maximum.reduce(index.view(_UNSIGNED[index.itemsize]), axis=None) >= n:
                 bad = index.min() if index.min() < 0 else index.max()
                 raise IndexError(f"{name}: {bad} is no index of {n} elements; indices are 0 to {n - 1}")
         slots: dict[int, Any] = {}
@@ -185,16 +190,16 @@ class NativePlan:
             part(arrays, slots)
 
     def _end(self, values: Sequence[Any], arrays: list, slots: dict[int, Any], out: list) -> tuple:
-        for i, (how, (_, _, shape, _)) in enumerate(zip(out, self._outputs, strict=True)):
+        for i, how in enumerate(out):
             if type(how) is tuple:
                 made = out[how[1]] if how[0] == "copy" else slots[how[1]]
-                out[i] = np.array(made).reshape(shape)
+                out[i] = np.array(made).reshape(self._outputs[i][2])
         for i, source in self.writes.items():
             target = values[source]
             if out[i] is not target:
                 np.copyto(target, out[i].reshape(target.shape))
                 out[i] = target
-        return tuple(backend.scalar(o) for o in out)
+        return tuple([o if o.ndim else o[()] for o in out])
 
     def steps(self, values: Sequence[Any]) -> list[Any]:
         """The steps of a run on these values, each to be run alone (see ``hammer.graph.profile``); by all threads, as in a run."""

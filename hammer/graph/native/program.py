@@ -29,7 +29,7 @@ from .views import strided
 
 ALONE = 12_000
 """The work below which a step is done by one thread, and its neighbours with it."""
-TOGETHER = 300_000
+TOGETHER = 800_000
 """The work below which a whole program is done by one thread."""
 
 
