@@ -1,11 +1,9 @@
 """The LLVM functions of steps of their own: products of matrices, and convolutions as products with columns.
 
 A convolution is done sample by sample: the windows of one sample are copied out as the columns of a matrix (im2col; Chellapilla et
-al. 2006), which stays in the cache for the product. Its shape is known, so the padding costs no comparison: what lies outside is
-written as zeros, what lies inside is copied in runs.
+al. 2006), which stays in the cache for the product.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,90 +173,90 @@ def scan(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]]) -> Kerne
 
 
 class _Conv(CallCode):
-    """The pieces of a convolution over images of one sample: (C, H, W) and columns (C KH KW, OH OW)."""
+    """The pieces of a convolution over images of one sample: (C, H, W) and columns (C KH KW, OH OW).
+
+    With padding, an image is copied into one with a border of zeros first. So all places of a window are alike, and there is one
+    loop for them.
+    """
 
     def __init__(self, call: Call, integer: str):
         super().__init__(TYPES[call.outputs[0].dtype.name], integer)
         fit, whole, weight = call.given
-        self.samples, self.channels, self.height, self.width = whole
-        self.out_channels = weight[0]
-        self.kernel, self.out = tuple(fit.kernel), tuple(fit.out)
         self.fit = fit
+        self.samples, self.channels, *size = whole
+        self.size, self.out_channels = tuple(size), weight[0]
+        self.kernel, self.out, self.padded = tuple(fit.kernel), tuple(fit.out), tuple(fit.padded)
         self.places = math.prod(self.out)
         self.depth = self.channels * math.prod(self.kernel)
         self.image = math.prod(whole[1:])
         self.item = call.outputs[0].dtype.itemsize
-        self.plain = self.kernel == (1, 1) and self.out == (self.height, self.width)
+        self.plain = self.kernel == (1, 1) and self.out == self.size
+        self.bordered = self.channels * math.prod(self.padded) if fit.is_padded else 0
+        self.scratch = 0 if self.plain else (self.depth * self.places + self.bordered) * self.item
 
-    def taps(self) -> list[tuple[int, tuple[int, int, int], tuple[int, int, int]]]:
-        """For each place in the window: its number, and along both axes the first and last output inside, and where its input is."""
-        found = []
-        for number, place in enumerate(itertools.product(*map(range, self.kernel))):
-            ranges = []
-            for axis, size in enumerate((self.height, self.width)):
-                step = self.fit.stride[axis]
-                first = place[axis] * self.fit.dilation[axis] - self.fit.low[axis]
-                low = min(max(0, -(first // step)), self.out[axis])
-                ranges.append((low, max(low, min(self.out[axis], (size - 1 - first) // step + 1)), first))
-            found.append((number, ranges[0], ranges[1]))
-        return found
+    @property
+    def arguments(self) -> list[str]:
+        return [*(["ptr noalias %scratch"] * bool(self.scratch)), "ptr %f", "i64 %lo", "i64 %hi"]
 
-    def row(self, c: str, number: int, i: str) -> list[tuple[str, int]]:
-        """The index of the columns' element for channel c, place ``number`` and output row i, as a sum."""
+    @property
+    def border(self) -> str:
+        """The image with its border, behind the columns."""
+        return self.element(self.kind, "%scratch", self.depth * self.places)
+
+    def windows(self, body: Callable[[str, str], None]) -> None:
+        """``body(index in the columns, index in the image with its border)`` for each element of each window."""
         taps = math.prod(self.kernel)
-        return [(c, taps * self.places), (i, self.out[1])]
+        height, width = self.padded
+        (sh, sw), (dh, dw), (kh, kw), (oh, ow) = self.fit.stride, self.fit.dilation, self.kernel, self.out
 
-    def columns(self, image: str, columns: str) -> None:
-        """Copy the windows of one image out."""
-        taps = self.taps()
+        def line(c: str, i: str, j: str, y: str) -> None:
+            row = self.linear([(c, taps * self.places), (i, kw * self.places), (j, self.places), (y, ow)])
+            start = self.linear([(c, height * width), (i, dh * width), (j, dw), (y, sh * width)])
+            self.loop(0, ow, lambda x: body(self.linear([(row, 1), (x, 1)]), self.linear([(start, 1), (x, sw)])))
 
-        def channel(c: str) -> None:
-            for number, (low, high, top), (left, right, start) in taps:
+        self.loop(0, self.channels, lambda c: self.loop(0, kh, lambda i: self.loop(0, kw, lambda j: self.loop(0, oh, lambda y: line(c, i, j, y)))))  # fmt: skip
 
-                def line(i: str, inside: bool, number: int = number, top: int = top, left: int = left, right: int = right, start: int = start) -> None:
-                    to = self.element(self.kind, columns, self.linear(self.row(c, number, i), number * self.places))
-                    if inside:
-                        source = self.element(self.kind, image, self.linear([(c, self.height * self.width), (i, self.fit.stride[0] * self.width)], top * self.width + start))  # fmt: skip
-                    for a, b in ((0, left), (right, self.out[1])) if inside else ((0, self.out[1]),):
-                        if b > a:
-                            self.loop(a, b, lambda j: self.do(f"store {self.kind} {self.k(0.0, self.kind)}, ptr {self.element(self.kind, to, j)}"))  # fmt: skip
-                    if inside and right > left:
-                        def element(j: str) -> None:
-                            x = self.put(f"load {self.kind}, ptr {self.element(self.kind, source, self.linear([(j, self.fit.stride[1])]))}")
-                            self.do(f"store {self.kind} {x}, ptr {self.element(self.kind, to, j)}")
+    def inside(self, body: Callable[[str, str], None]) -> None:
+        """``body(index in the image, index in the one with a border)`` for each element."""
+        (height, width), (bordered, wide), (top, left) = self.size, self.padded, self.fit.low
 
-                        self.loop(left, right, element)
+        def line(c: str, y: str) -> None:
+            row = self.linear([(c, height * width), (y, width)])
+            start = self.linear([(c, bordered * wide), (y, wide)], top * wide + left)
+            self.loop(0, width, lambda x: body(self.linear([(row, 1), (x, 1)]), self.linear([(start, 1), (x, 1)])))
 
-                if low > 0:
-                    self.loop(0, low, lambda i, line=line: line(i, False))  # type: ignore[misc]
-                self.loop(low, high, lambda i, line=line: line(i, True))  # type: ignore[misc]
-                if high < self.out[0]:
-                    self.loop(high, self.out[0], lambda i, line=line: line(i, False))  # type: ignore[misc]
+        self.loop(0, self.channels, lambda c: self.loop(0, height, lambda y: line(c, y)))
 
-        self.loop(0, self.channels, channel)
+    def move(self, source: str, i: str, target: str, j: str) -> None:
+        x = self.put(f"load {self.kind}, ptr {self.element(self.kind, source, i)}")
+        self.do(f"store {self.kind} {x}, ptr {self.element(self.kind, target, j)}")
 
-    def add_columns(self, columns: str, image: str) -> None:
+    def columns(self, image: str) -> str:
+        """The columns of one image."""
+        if self.plain:
+            return image
+        if self.bordered:
+            border = self.border
+            self.clear(border, self.bordered)
+            self.inside(lambda i, j: self.move(image, i, border, j))
+            image = border
+        self.windows(lambda i, j: self.move(image, j, "%scratch", i))
+        return "%scratch"
+
+    def add_columns(self, image: str) -> None:
         """Add columns up where their windows were."""
-        taps = self.taps()
+        target = self.border if self.bordered else image
+        self.clear(target, self.bordered or self.image)
 
-        def channel(c: str) -> None:
-            for number, (low, high, top), (left, right, start) in taps:
+        def add(i: str, j: str) -> None:
+            x = self.put(f"load {self.kind}, ptr {self.element(self.kind, '%scratch', i)}")
+            place = self.element(self.kind, target, j)
+            y = self.put(f"load {self.kind}, ptr {place}")
+            self.do(f"store {self.kind} {self.f('add', self.kind, x, y)}, ptr {place}")
 
-                def line(i: str, number: int = number, top: int = top, left: int = left, right: int = right, start: int = start) -> None:
-                    source = self.element(self.kind, columns, self.linear(self.row(c, number, i), number * self.places))
-                    to = self.element(self.kind, image, self.linear([(c, self.height * self.width), (i, self.fit.stride[0] * self.width)], top * self.width + start))  # fmt: skip
-
-                    def element(j: str) -> None:
-                        place = self.element(self.kind, to, self.linear([(j, self.fit.stride[1])]))
-                        x = self.put(f"load {self.kind}, ptr {self.element(self.kind, source, j)}")
-                        y = self.put(f"load {self.kind}, ptr {place}")
-                        self.do(f"store {self.kind} {self.f('add', self.kind, x, y)}, ptr {place}")
-
-                    self.loop(left, right, element)
-
-                self.loop(low, high, line)
-
-        self.loop(0, self.channels, channel)
+        self.windows(add)
+        if self.bordered:
+            self.inside(lambda i, j: self.move(target, j, image, i))
 
     def clear(self, pointer: str, count: int) -> None:
         self.do(f"call void @llvm.memset.p0.i64(ptr {pointer}, i8 0, i64 {count * self.item}, i1 false)")
@@ -272,37 +270,26 @@ def convolution(call: Call, integer: str, threads: int) -> list[Kernel]:
     code = _Conv(call, integer)
     (x, y), (out,) = call.args, call.outputs
     o, p, k = code.out_channels, code.places, code.depth
-    scratch = 0 if code.plain else k * p * code.item
-    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %a2", *(["ptr noalias %scratch"] * bool(scratch)), "ptr %f", "i64 %lo", "i64 %hi"]
-    if call.kind == "conv":
+    if call.kind == "conv_weight":
+        return _conv_weight(call, code, threads)
 
-        def forward(n: str) -> None:
-            image = columns = code.at("%a0", n, code.image)
-            if scratch:
-                columns = "%scratch"
-                code.columns(image, columns)
-            code.gemm(o, p, k, ("%a1", k, False), (columns, p, False), (code.at("%a2", n, o * p), p))
+    def forward(n: str) -> None:
+        columns = code.columns(code.at("%a0", n, code.image))
+        code.gemm(o, p, k, ("%a1", k, False), (columns, p, False), (code.at("%a2", n, o * p), p))
 
-        code.loop("%lo", "%hi", forward)
-    elif call.kind == "conv_transpose":
+    def back(n: str) -> None:
+        image = code.at("%a2", n, code.image)
+        columns = image if code.plain else "%scratch"
+        code.gemm(k, p, o, ("%a1", k, True), (code.at("%a0", n, o * p), p, False), (columns, p))
+        if not code.plain:
+            code.add_columns(image)
 
-        def back(n: str) -> None:
-            image = columns = code.at("%a2", n, code.image)
-            if scratch:
-                columns = "%scratch"
-            code.gemm(k, p, o, ("%a1", k, True), (code.at("%a0", n, o * p), p, False), (columns, p))
-            if scratch:
-                code.clear(image, code.image)
-                code.add_columns(columns, image)
-
-        code.loop("%lo", "%hi", back)
-    else:
-        return _conv_weight(call, code, threads, scratch, integer)
-    text = code.function("NAME", arguments)
-    return [Kernel(text, [x, y, out], scratch, code.samples, code.samples * o * p * k, 1)]
+    code.loop("%lo", "%hi", forward if call.kind == "conv" else back)
+    text = code.function("NAME", ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %a2", *code.arguments])
+    return [Kernel(text, [x, y, out], code.scratch, code.samples, code.samples * o * p * k, 1)]
 
 
-def _conv_weight(call: Call, code: _Conv, threads: int, scratch: int, integer: str) -> list[Kernel]:
+def _conv_weight(call: Call, code: _Conv, threads: int) -> list[Kernel]:
     """Each thread's part of the samples adds up in memory of its own; then the parts are added up, in their order."""
     (x, g), (out,) = call.args, call.outputs
     o, p, k = code.out_channels, code.places, code.depth
@@ -315,17 +302,14 @@ def _conv_weight(call: Call, code: _Conv, threads: int, scratch: int, integer: s
         high = code.put(f"udiv i64 {code.linear([(t, code.samples)], code.samples)}, {parts}")
 
         def sample(n: str) -> None:
-            columns = code.at("%a0", n, code.image)
-            if scratch:
-                code.columns(columns, "%scratch")
-                columns = "%scratch"
+            columns = code.columns(code.at("%a0", n, code.image))
             code.gemm(o, k, p, (code.at("%a1", n, o * p), p, False), (columns, p, True), (total, k), more=True)
 
         code.loop(low, high, sample)
 
     code.loop("%lo", "%hi", part)
-    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %shared", *(["ptr noalias %scratch"] * bool(scratch)), "ptr %f", "i64 %lo", "i64 %hi"]
-    first = Kernel(code.function("NAME", arguments), [x, g], scratch, parts, code.samples * o * p * k, 1)
+    arguments = ["ptr noalias %a0", "ptr noalias %a1", "ptr noalias %shared", *code.arguments]
+    first = Kernel(code.function("NAME", arguments), [x, g], code.scratch, parts, code.samples * o * p * k, 1)
     first.shared = parts * o * k * code.item
     add = Code()
 
