@@ -152,7 +152,11 @@ def _native(graph: UniversalGraph, writes: Mapping[int, int] | None) -> Any:
     if reason is not None:
         if reason not in _told:
             _told.add(reason)
-            warnings.warn(f"graphs run by NumPy, operation by operation, not as machine code: {reason}", CompileWarning, stacklevel=4)
+            warnings.warn(
+                f"graphs run by NumPy, operation by operation, not as machine code: {reason}",
+                CompileWarning,
+                stacklevel=4,
+            )
         return None
     try:
         return NativePlan(graph, checked_writes(graph, writes or {}))

@@ -35,8 +35,12 @@ def blas() -> Blas | None:
         return None
     for name, integer, threads in NAMES:
         try:
-            gemm = {dtype: _address(library, name.format(letter)) for dtype, letter in (("float32", "s"), ("float64", "d"))}
-            return Blas(integer, gemm, _address(library, threads.format("get")), _address(library, threads.format("set")))
+            gemm = {
+                dtype: _address(library, name.format(letter)) for dtype, letter in (("float32", "s"), ("float64", "d"))
+            }
+            return Blas(
+                integer, gemm, _address(library, threads.format("get")), _address(library, threads.format("set"))
+            )
         except AttributeError:
             continue
     return None

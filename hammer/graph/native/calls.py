@@ -31,7 +31,16 @@ class CallCode(Code):
             return str(x)
         return self.put(f"trunc i64 {x} to {self.integer}")
 
-    def gemm(self, m: Any, n: Any, k: Any, a: tuple[str, int, bool], b: tuple[str, int, bool], c: tuple[str, int], more: bool = False) -> None:
+    def gemm(
+        self,
+        m: Any,
+        n: Any,
+        k: Any,
+        a: tuple[str, int, bool],
+        b: tuple[str, int, bool],
+        c: tuple[str, int],
+        more: bool = False,
+    ) -> None:
         """C = A B, or C += A B with ``more``; matrices as pointer, leading dimension, and whether transposed."""
         i, kind = self.integer, self.kind
         whole = GEMM.replace("INT", i).replace("KIND", kind)
@@ -71,7 +80,10 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
             places.append(code.put(f"urem i64 {rest}, {size}"))
             rest = code.put(f"udiv i64 {rest}, {size}")
         places = [rest, *reversed(places)]
-        at = [code.element(kind, x, code.linear([*zip(places, v[2][:-2], strict=True)])) for x, v in zip((left, right), views, strict=True)]
+        at = [
+            code.element(kind, x, code.linear([*zip(places, v[2][:-2], strict=True)]))
+            for x, v in zip((left, right), views, strict=True)
+        ]
         to = code.element(kind, "%a2", code.linear([(p, m * n)]))
         code.gemm(m, n, k, (at[0], lda, ta), (at[1], ldb, tb), (to, n))
 
@@ -89,7 +101,9 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
         code.label(f"some{name}")
         if rows:
             x = code.element(kind, left, code.linear([(low, 1 if ta else lda)]))
-            code.gemm(length, n, k, (x, lda, ta), (right, ldb, tb), (code.element(kind, "%a2", code.linear([(low, n)])), n))
+            code.gemm(
+                length, n, k, (x, lda, ta), (right, ldb, tb), (code.element(kind, "%a2", code.linear([(low, n)])), n)
+            )
         else:
             x = code.element(kind, right, code.linear([(low, ldb if tb else 1)]))
             code.gemm(m, length, k, (left, lda, ta), (x, ldb, tb), (code.element(kind, "%a2", low), n))
@@ -316,11 +330,20 @@ def _conv_weight(call: Call, code: _Conv, threads: int) -> list[Kernel]:
     def element(i: str) -> None:
         total = None
         for t in range(parts):
-            value = add.put(f"load {code.kind}, ptr {add.element(code.kind, '%shared', add.linear([(i, 1)], t * o * k))}")
+            value = add.put(
+                f"load {code.kind}, ptr {add.element(code.kind, '%shared', add.linear([(i, 1)], t * o * k))}"
+            )
             total = value if total is None else add.f("add", code.kind, total, value)
         add.do(f"store {code.kind} {total}, ptr {add.element(code.kind, '%a0', i)}")
 
     add.loop("%lo", "%hi", element)
-    second = Kernel(add.function("NAME", ["ptr noalias %a0", "ptr noalias %shared", "i64 %lo", "i64 %hi"]), [out], 0, o * k, o * k * parts, 16)
+    second = Kernel(
+        add.function("NAME", ["ptr noalias %a0", "ptr noalias %shared", "i64 %lo", "i64 %hi"]),
+        [out],
+        0,
+        o * k,
+        o * k * parts,
+        16,
+    )
     second.shared = first.shared
     return [first, second]

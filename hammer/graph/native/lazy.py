@@ -255,7 +255,9 @@ def reduce(kind: str, x: Term, axis: Any, keepdims: bool) -> Term:
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     axes = tuple(a for a in axes if x.shape[a] != 1)
     found = term(x.pool, "reduce", (x,), kept, x.dtype, (kind, axes)) if axes else x
-    return found if keepdims else reshape(found, tuple(n for a, n in enumerate(x.shape) if a not in _axes(axis, x.ndim)))
+    return (
+        found if keepdims else reshape(found, tuple(n for a, n in enumerate(x.shape) if a not in _axes(axis, x.ndim)))
+    )
 
 
 def _sum(x: Term, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Term:
@@ -323,7 +325,12 @@ def getitem(x: Term, index: Any) -> Term:
     """Basic indexing: numbers, slices, None and an ellipsis."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for p in parts:
-        if not (p is None or p is Ellipsis or isinstance(p, slice) or (isinstance(p, (int, np.integer)) and not isinstance(p, bool))):
+        if not (
+            p is None
+            or p is Ellipsis
+            or isinstance(p, slice)
+            or (isinstance(p, (int, np.integer)) and not isinstance(p, bool))
+        ):
             raise Unlowered(f"an index of {type(p).__name__}")
     used = sum(p is not None and p is not Ellipsis for p in parts)
     if Ellipsis in parts:

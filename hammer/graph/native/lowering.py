@@ -20,7 +20,22 @@ from autograd.ops.pooling import _fit as pooling_fit
 from ..graph import UniversalGraph, is_number
 from ..ir import CONSTANT, INPUT, PICK, Node, form_of
 from . import lazy
-from .lazy import DTYPES, Term, Unlowered, cast, elementwise, expand_dims, floating, iota, permute, reshape, stretch, take_along_axis, term, where
+from .lazy import (
+    DTYPES,
+    Term,
+    Unlowered,
+    cast,
+    elementwise,
+    expand_dims,
+    floating,
+    iota,
+    permute,
+    reshape,
+    stretch,
+    take_along_axis,
+    term,
+    where,
+)
 
 
 @dataclass(eq=False)
@@ -62,10 +77,14 @@ class Lowered:
     calls: dict[Term, Call] = field(default_factory=dict)
     checks: list[tuple[int, int, str]] = field(default_factory=list)
 
-    def call(self, kind: str, args: Sequence[Term], outputs: Sequence[tuple], node: Node | None = None, given: Any = None) -> list[Term]:
+    def call(
+        self, kind: str, args: Sequence[Term], outputs: Sequence[tuple], node: Node | None = None, given: Any = None
+    ) -> list[Term]:
         """The outputs of a step, each ``(shape, dtype)``."""
         number = len(self.calls)
-        made = [term(self.pool, "call", args, shape, dtype, (kind, number, k)) for k, (shape, dtype) in enumerate(outputs)]
+        made = [
+            term(self.pool, "call", args, shape, dtype, (kind, number, k)) for k, (shape, dtype) in enumerate(outputs)
+        ]
         self.calls[made[0]] = Call(kind, tuple(args), made, node, given)
         return made
 
@@ -128,7 +147,10 @@ def _lower(done: Lowered, node: Node, inputs: list[Any]) -> Any:
         return several if node.several else made
     except (Unlowered, AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
         pass  # not a kernel for terms: the one for NumPy does it
-    args = [x if isinstance(x, Term) else lazy.number(done.pool, x, n.dtype) for x, n in zip(inputs, node.inputs, strict=True)]
+    args = [
+        x if isinstance(x, Term) else lazy.number(done.pool, x, n.dtype)
+        for x, n in zip(inputs, node.inputs, strict=True)
+    ]
     made = done.call("python", args, avals, node)
     return made if node.several else made[0]
 
@@ -155,7 +177,10 @@ def _matmul(done: Lowered, a: Term, b: Term) -> Term:
 
 def _conv(kind: str) -> Callable:
     def lower(done: Lowered, x: Term, y: Term, **given: Any) -> Term:
-        params = {name: given.get(name, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))}
+        params = {
+            name: given.get(name, default)
+            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
+        }
         if kind == "conv":
             whole, weight = x.shape, y.shape
             out: tuple[int, ...] = (whole[0], weight[0], *convolution_fit(whole, weight, **params).out)
@@ -166,7 +191,14 @@ def _conv(kind: str) -> Callable:
             whole, weight = x.shape, (y.shape[1], x.shape[1] // params["groups"], *given["kernel"])
             out = weight
         fit = convolution_fit(whole, weight, **params)
-        if len(whole) != 4 or params["groups"] != 1 or x.dtype != y.dtype or x.dtype != np.float32 or math.prod(fit.kernel) > 121 or not math.prod(fit.out):
+        if (
+            len(whole) != 4
+            or params["groups"] != 1
+            or x.dtype != y.dtype
+            or x.dtype != np.float32
+            or math.prod(fit.kernel) > 121
+            or not math.prod(fit.out)
+        ):
             raise Unlowered("a convolution of this kind")
         return done.call(kind, (x, y), [(out, x.dtype)], given=(fit, whole, weight))[0]
 
@@ -228,13 +260,12 @@ def _tiles(x_shape: tuple, kernel: Any, stride: Any, padding: Any) -> tuple[int,
 
 def _max_pool(done: Lowered, x: Term, kernel: Any, stride: Any, padding: Any = 0) -> tuple[Term, Term]:
     k = _tiles(x.shape, kernel, stride, padding)
-    best = place = None
-    for i in range(math.prod(k)):
-        at = np.unravel_index(i, k)
-        value = x[(..., *(slice(int(a), None, n) for a, n in zip(at, k, strict=True)))]
-        if best is None:
-            best, place = value, stretch(lazy.number(x.pool, 0, np.uint8), value.shape)
-            continue
+    values = [
+        x[(..., *(slice(int(a), None, n) for a, n in zip(np.unravel_index(i, k), k, strict=True)))]
+        for i in range(math.prod(k))
+    ]
+    best, place = values[0], stretch(lazy.number(x.pool, 0, np.uint8), values[0].shape)
+    for i, value in enumerate(values[1:], 1):
         place = where(value > best, np.uint8(i), place)
         best = elementwise("maximum", best, value)
     return best, place

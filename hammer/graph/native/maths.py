@@ -150,7 +150,9 @@ class Code:
         c = self.select(self.compared("ogt", kind, x, self.k(top, kind)), kind, self.k(top, kind), x)
         c = self.select(self.compared("olt", kind, c, self.k(bottom, kind)), kind, self.k(bottom, kind), c)
         n = self.intrinsic("rint", kind, self.f("mul", kind, c, self.k(1.4426950408889634, kind)))
-        high, rest = (0.693145751953125, 1.42860682030941723e-06) if single else (0.6931471803691238, 1.9082149292705877e-10)
+        high, rest = (
+            (0.693145751953125, 1.42860682030941723e-06) if single else (0.6931471803691238, 1.9082149292705877e-10)
+        )
         r = self.intrinsic("fma", kind, n, self.k(-high, kind), c)
         r = self.intrinsic("fma", kind, n, self.k(-rest, kind), r)
         if low is not None:
@@ -284,8 +286,7 @@ class Code:
                 whole = whole.replace("s", "u", 1) if whole[0] == "s" else whole
             return self.put(f"{'fcmp ' + ordered if is_float else 'icmp ' + whole} {source} {args[0]}, {args[1]}")
         if op in ARITHMETIC:
-            ours, whole = ARITHMETIC[op]
-            return self.put(f"{ours if is_float else whole} {kind} {args[0]}, {args[1]}")
+            return self.put(f"{ARITHMETIC[op][0 if is_float else 1]} {kind} {args[0]}, {args[1]}")
         if op in ("and", "or", "xor"):
             return self.put(f"{op} {kind} {args[0]}, {args[1]}")
         if op in ("maximum", "minimum"):
@@ -306,7 +307,9 @@ class Code:
     def cast(self, source: str, kind: str, given: str, dtype: str, x: str) -> str:
         floats, unsigned = ("float", "double"), given in ("bool", "uint8")
         if dtype == "bool":
-            return self.put(f"fcmp une {source} {x}, {self.k(0.0, source)}" if source in floats else f"icmp ne {source} {x}, 0")
+            return self.put(
+                f"fcmp une {source} {x}, {self.k(0.0, source)}" if source in floats else f"icmp ne {source} {x}, 0"
+            )
         if source in floats and kind in floats:
             return self.put(f"{'fptrunc' if kind == 'float' else 'fpext'} {source} {x} to {kind}")
         if source in floats:

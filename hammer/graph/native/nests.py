@@ -153,7 +153,7 @@ class NestWriter:
             puller = Puller(lambda t, own=own: t is not own and self.stored(t), leaf, node)  # type: ignore[misc]
             puller(root.expression, whole(root.expression))
             if self.nest.mode == "row":
-                for (t, at), _ in puller.memo.items():
+                for t, at in puller.memo:
                     if t.op in HEAVY and t.shape == frame and not self.stored(t):
                         heavy.setdefault(t, set()).add(root.phase if at == full else None)
         self.scratch = [t for t, phases in heavy.items() if len(phases) > 1 and None not in phases]
@@ -271,7 +271,9 @@ class NestWriter:
         self.loop(flat, "%lo", "%hi", split)
         return flat.size
 
-    def _values(self, phase: int, values: dict[Term, str], accumulate: Callable[[Root, str], None] | None = None) -> None:
+    def _values(
+        self, phase: int, values: dict[Term, str], accumulate: Callable[[Root, str], None] | None = None
+    ) -> None:
         """One element of each root of a phase."""
         values = dict(values)
         shared: Puller | None = None
@@ -305,7 +307,11 @@ class NestWriter:
                         values[root.term] = value
                         t, at = self.address(root)
                         self.store(self.pointer(t), t.dtype, at, value)
-                inner = [r for r in self.nest.roots if r.phase == phase and (r.term.op == "reduce" or r.term.shape == self.nest.frame)]
+                inner = [
+                    r
+                    for r in self.nest.roots
+                    if r.phase == phase and (r.term.op == "reduce" or r.term.shape == self.nest.frame)
+                ]
                 if not inner:
                     continue
                 sums, add = self._sums(inner)

@@ -4,8 +4,8 @@ import ctypes
 import functools
 import os
 import threading
-from sys import getrefcount
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from .program import Native, Offset, Slot, program, readable
 from .schedule import schedule
 from .team import Team
 from .views import strided
-
 
 KEPT = 1 << 18
 """Bytes from which an output's memory is used again when nobody has the array any more: new memory costs more than to fill it.
@@ -75,7 +74,11 @@ class NativePlan:
     """
 
     def __init__(
-        self, graph: UniversalGraph, writes: dict[int, int] | None = None, threads: int | None = None, _apart: bool = False
+        self,
+        graph: UniversalGraph,
+        writes: dict[int, int] | None = None,
+        threads: int | None = None,
+        _apart: bool = False,
     ):
         found = blas()
         assert found is not None
@@ -166,7 +169,9 @@ class NativePlan:
         for slot, how, shape, dtype in self._outputs:
             if how == "fresh":
                 given = self._given.get(slot, ())
-                array = next((a for a in given if getrefcount(a) <= 3), None)  # held by the tuple, the name and the call
+                array = next(
+                    (a for a in given if getrefcount(a) <= 3), None
+                )  # held by the tuple, the name and the call
                 if array is None:
                     array = np.empty(shape, dtype)
                     if array.nbytes >= KEPT:
@@ -251,8 +256,16 @@ class NativePlan:
         index = place.index
 
         def read(arrays: list, slots: dict[int, Any]) -> Any:
-            array = arrays[index - 1] if index < first else self._constants[index - first] if index < self.program.first_output else slots[index]
-            return backend.scalar(np.ndarray(x.shape, x.dtype, array.data, offset * item, steps) if array.size else array.reshape(x.shape))
+            array = (
+                arrays[index - 1]
+                if index < first
+                else self._constants[index - first]
+                if index < self.program.first_output
+                else slots[index]
+            )
+            return backend.scalar(
+                np.ndarray(x.shape, x.dtype, array.data, offset * item, steps) if array.size else array.reshape(x.shape)
+            )
 
         return read
 

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..memory import ALIGNMENT, plan
 from .blas import Blas
 from .calls import convolution, gemm, scan
@@ -49,10 +47,11 @@ class Offset:
 
 @dataclass(eq=False)
 class Native:
-    """Steps that are compiled together; ``index`` is the number of their function."""
+    """Steps that are compiled together; ``index`` is the number of their function. With each step go its kernel, and where in the
+    arena its threads' own memory and what they share begin."""
 
     index: int
-    kernels: list[tuple[Any, Kernel]] = field(default_factory=list)
+    kernels: list[tuple[Any, Kernel, int, int]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -65,10 +64,12 @@ class Program:
         places: where each stored term lies.
         arena: its bytes.
         slots: entries of the table: 0 is the arena; inputs, constants, outputs, NumPy's results and BLAS's functions follow.
-        first_output, first_made, first_function: where each kind of entry begins.
+        first_output, first_function: where those begin.
         made: slots of what NumPy computes.
         threads: how many work on it at most.
         donated: outputs that are written into an input's memory: output number -> input number.
+        bound: bytes of the arena that are in use at one step, at most.
+        work: of all steps.
     """
 
     text: str
@@ -85,7 +86,9 @@ class Program:
     work: float
 
 
-def program(schedule: Schedule, blas: Blas, threads: int, writes: dict[int, int] | None = None, apart: bool = False) -> Program:
+def program(
+    schedule: Schedule, blas: Blas, threads: int, writes: dict[int, int] | None = None, apart: bool = False
+) -> Program:
     """The program of a schedule for at most so many threads; with ``apart`` each step has a function of its own."""
     return _Maker(schedule, blas, threads, writes or {}).run(apart)
 
@@ -111,7 +114,9 @@ class _Maker:
                 continue
             if apart or not parts or not isinstance(parts[-1], Native):
                 parts.append(Native(sum(isinstance(p, Native) for p in parts)))
-            parts[-1].kernels += [(step, k, self.scratch.get((i, j)), self.shared.get(i)) for j, k in enumerate(found)]
+            parts[-1].kernels += [
+                (step, k, self.scratch.get((i, j), 0), self.shared.get(i, 0)) for j, k in enumerate(found)
+            ]
         segments = [self._segment(p) for p in parts if isinstance(p, Native)]
         text = "\n\n".join([*self.functions.values(), *segments])
         return Program(
@@ -275,7 +280,13 @@ class _Maker:
             if alone:
                 call = f"call void @{name}({', '.join([*arguments, 'i64 0', f'i64 {kernel.units}'])})"
                 if team:
-                    lines += [f"  br i1 %mine, label %do{n}, label %skip{n}", f"do{n}:", f"  {call}", f"  br label %skip{n}", f"skip{n}:"]
+                    lines += [
+                        f"  br i1 %mine, label %do{n}, label %skip{n}",
+                        f"do{n}:",
+                        f"  {call}",
+                        f"  br label %skip{n}",
+                        f"skip{n}:",
+                    ]
                 else:
                     lines.append(f"  {call}")
             else:
@@ -310,7 +321,10 @@ class _Maker:
                 ]
             else:
                 index = self.first_function + (place[1] == "float64")
-                loads += [f"  {name}s = getelementptr i8, ptr %table, i64 {8 * index}", f"  {name} = load ptr, ptr {name}s"]
+                loads += [
+                    f"  {name}s = getelementptr i8, ptr %table, i64 {8 * index}",
+                    f"  {name} = load ptr, ptr {name}s",
+                ]
         setup = ["  %u = add i64 %t, 1", "  %mine = icmp eq i64 %t, 0", "  %isl = icmp eq i64 %u, %n"]
         if team:
             setup += [
@@ -318,13 +332,22 @@ class _Maker:
                 "  %barrier = load ptr, ptr %bs",
             ]
         return "\n".join(
-            [f"define void @run{part.index}(ptr noalias %table, i64 %t, i64 %n, ptr %sync) {{", "entry:", *setup, *loads, *lines, "  ret void", "}"]
+            [
+                f"define void @run{part.index}(ptr noalias %table, i64 %t, i64 %n, ptr %sync) {{",
+                "entry:",
+                *setup,
+                *loads,
+                *lines,
+                "  ret void",
+                "}",
+            ]
         )
 
     def _function(self, kernel: Kernel) -> tuple[list[Term], str]:
         """The arrays of a kernel and its name in the module. Arrays that lie in one place become one: as two, they would be promised
         not to overlap."""
-        text, arrays, seen = kernel.text, [], {}
+        text, arrays = kernel.text, []
+        seen: dict[Any, int] = {}
         for i, t in enumerate(kernel.arrays):
             before = seen.setdefault(self.places[t], i)
             if before == i:
@@ -350,5 +373,3 @@ def readable(text: str) -> str:
     """The module with short names for its functions, to be read."""
     names: dict[str, str] = {}
     return re.sub(r"@k[0-9a-f]{16}", lambda m: names.setdefault(m[0], f"@kernel{len(names)}"), text)
-
-

@@ -17,11 +17,21 @@ from typing import Any
 import numpy as np
 
 from .lazy import Term, term
-from .lowering import Call, Lowered
+from .lowering import Lowered
 from .views import VIEWS, ZERO, Index, Position, aligned, beneath, combined, contiguous, reshaped, strided, variable
 
 HEAVY = frozenset(("exp", "log", "tanh", "sigmoid", "erf", "erfc", "log1p", "expm1", "sin", "cos"))
-COSTS = {**dict.fromkeys(HEAVY, 10), "divide": 4, "sqrt": 4, "number": 0, "iota": 0, "stretch": 0, "permute": 0, "reshape": 0, "slice": 0}
+COSTS = {
+    **dict.fromkeys(HEAVY, 10),
+    "divide": 4,
+    "sqrt": 4,
+    "number": 0,
+    "iota": 0,
+    "stretch": 0,
+    "permute": 0,
+    "reshape": 0,
+    "slice": 0,
+}
 RECOMPUTED = 3
 """The cost up to which a term that is read in several places is computed in each of them."""
 LARGEST = 150
@@ -81,7 +91,11 @@ class Nest:
     @property
     def divided(self) -> bool:
         """Whether it is one large reduction over everything, whose parts threads share. It has one phase."""
-        return self.mode == "row" and self.size >= DIVIDED and all(n == 1 or a in self.axes for a, n in enumerate(self.frame))
+        return (
+            self.mode == "row"
+            and self.size >= DIVIDED
+            and all(n == 1 or a in self.axes for a, n in enumerate(self.frame))
+        )
 
 
 @dataclass(eq=False)
@@ -102,16 +116,17 @@ def schedule(lowered: Lowered) -> Schedule:
 class Puller:
     """Walks an expression from a position in it to the stored terms it reads. ``leaf`` and ``node`` say what becomes of them."""
 
-    def __init__(self, stored: Callable[[Term], bool], leaf: Callable[[Term, Index], Any], node: Callable[..., Any]):
+    def __init__(
+        self, stored: Callable[[Term], bool], leaf: Callable[[Term, Index, Any], Any], node: Callable[..., Any]
+    ):
         self.stored, self.leaf, self.node = stored, leaf, node
         self.memo: dict[tuple[Term, Position], Any] = {}
 
     def __call__(self, t: Term, at: Position) -> Any:
         key = (t, at)
-        found = self.memo.get(key)
-        if found is None:
-            found = self.memo[key] = self._pulled(t, at)
-        return found
+        if key not in self.memo:
+            self.memo[key] = self._pulled(t, at)
+        return self.memo[key]
 
     def _pulled(self, t: Term, at: Position) -> Any:
         if self.stored(t):
@@ -128,9 +143,9 @@ class Puller:
             x, index = t.args
             (axis,) = t.attrs
             name = self.node(t, self(index, aligned(index.shape, at)))
-            under = list(aligned(x.shape, at))
-            under[axis] = variable(name)
-            return self(x, tuple(under))
+            place = list(aligned(x.shape, at))
+            place[axis] = variable(name)
+            return self(x, tuple(place))
         if t.op == "number":
             return self.node(t)
         return self.node(t, *(self(x, aligned(x.shape, at)) for x in t.args))
@@ -235,7 +250,7 @@ class _Scheduler:
             ok &= is_matrix(x.shape, strides)
         elif kind.startswith("conv"):
             ok &= strides == contiguous(x.shape)
-        if not ok and not (x.op == "buffer"):
+        if not ok and x.op != "buffer":
             self.roots.add(x)
         elif base.op != "buffer":
             self.roots.add(base)
@@ -271,10 +286,10 @@ class _Scheduler:
 
     def reads(self, expression: Term, but: Term) -> list[tuple[Term, Index]]:
         """The stored terms that a term is computed from, with the addresses at which they are read."""
-        found: dict[tuple, None] = {}
+        found: dict[tuple[Term, Index], None] = {}
         puller = Puller(
             lambda t: t is not but and self.stored(t),
-            lambda t, at, _: found.setdefault((t, at)) or 0,
+            lambda t, at, _: found.setdefault((t, at), None),
             lambda t, *_: id(t),
         )
         puller(expression, whole(expression))
@@ -291,9 +306,8 @@ class _Scheduler:
             nest = steps[i]
             if isinstance(nest, Nest) and self._joins(root, shape, nest, i):
                 return self._enter(root, nest, i)
-            if i <= last and not (isinstance(nest, Nest) and any(x in nest.made for x, _ in root.reads)):
-                if i < last:
-                    break
+            if i < last and not (isinstance(nest, Nest) and any(x in nest.made for x, _ in root.reads)):
+                break
         nest = Nest(tuple(shape), root.axes)
         steps.append(nest)
         return self._enter(root, nest, len(steps) - 1)
@@ -312,7 +326,12 @@ class _Scheduler:
         inner, arrays = False, {x for r in nest.roots for x, _ in r.reads}
         if shape != nest.frame:  # one value for each row
             axes = {a for a, (n, m) in enumerate(zip(shape, nest.frame, strict=True)) if n != m}
-            if nest.mode != "row" or root.axes or not all(shape[a] == 1 for a in axes) or axes != {a for a in nest.axes if nest.frame[a] != 1}:
+            if (
+                nest.mode != "row"
+                or root.axes
+                or not all(shape[a] == 1 for a in axes)
+                or axes != {a for a in nest.axes if nest.frame[a] != 1}
+            ):
                 return False
         axes_after = nest.axes or root.axes
         if root.axes and root.axes != axes_after:
@@ -375,4 +394,4 @@ def repeats(shape: tuple[int, ...], frame: tuple[int, ...]) -> bool:
 def is_matrix(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether the last two axes are those of a matrix that BLAS can read."""
     (m, n), (a, b) = shape[-2:], strides[-2:]
-    return (b == 1 or n == 1) and (a >= n or m == 1) or (a == 1 or m == 1) and (b >= m or n == 1)
+    return ((b == 1 or n == 1) and (a >= n or m == 1)) or ((a == 1 or m == 1) and (b >= m or n == 1))

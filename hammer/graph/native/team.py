@@ -179,17 +179,21 @@ class Team:
 
     def __init__(self, threads: int, get_threads: int, set_threads: int):
         self.threads = min(threads, HELPERS + 1)
-        self.library = Library(SOURCE.replace("PAUSE", PAUSES.get(os.uname().machine if hasattr(os, "uname") else "AMD64", "")))
+        self.library = Library(
+            SOURCE.replace("PAUSE", PAUSES.get(os.uname().machine if hasattr(os, "uname") else "AMD64", ""))
+        )
         self._block = np.zeros(64 * (9 + HELPERS), np.uint8)
         start = -self._block.ctypes.data % 64
         self.words = self._block[start : start + 64 * (8 + HELPERS)].view(np.int64)
         self.address = self.words.ctypes.data
         self.states = self.words[64::8]
         self.states[: self.threads - 1] = 1
-        self._launch = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
-            self.library.address("launch")
+        self._launch = ctypes.CFUNCTYPE(
+            ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+        )(self.library.address("launch"))
+        self._helper = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+            self.library.address("helper")
         )
-        self._helper = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(self.library.address("helper"))
         self._blas = get_threads, set_threads
         self._bells = [threading.Semaphore(0) for _ in range(self.threads - 1)]
         self._started = False

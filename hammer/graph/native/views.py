@@ -4,7 +4,7 @@ An ``Index`` is ``(constant, ((variable, coefficient), ...))``; a variable is th
 integer that is known when the program runs only. A position is one index for each axis.
 """
 
-import math
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -124,7 +124,7 @@ def strided(t: Term, stored: Callable[[Term], bool]) -> tuple[Term, int, tuple[i
         return base, offset, tuple(step * s for (_, step), s in zip(t.attrs, strides, strict=True))
     found = [0] * t.ndim
     for left, right in groups(x.shape, t.shape):
-        for i, k in zip(left, left[1:], strict=False):
+        for i, k in itertools.pairwise(left):
             if strides[i] != strides[k] * x.shape[k]:
                 return x, 0, contiguous(t.shape)  # x has to be stored
         step = strides[left[-1]]
@@ -132,7 +132,3 @@ def strided(t: Term, stored: Callable[[Term], bool]) -> tuple[Term, int, tuple[i
             found[j] = step
             step *= t.shape[j]
     return base, offset, tuple(found)
-
-
-def size_of(shape: Sequence[int]) -> int:
-    return math.prod(shape)

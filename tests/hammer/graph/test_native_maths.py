@@ -61,7 +61,9 @@ def test_within_units_in_the_last_place(name: str, dtype: str) -> None:
     errors /= np.spacing(np.abs(rounded[normal])).astype(float)
     assert errors.max() <= ULPS.get(name, 3.0), (errors.max(), x[normal][errors.argmax()])
     tiny = ~normal & np.isfinite(rounded)  # results without all their bits: within two of the smallest
-    assert np.all(np.abs(got[tiny].astype(float) - rounded[tiny].astype(float)) <= 2 * np.finfo(dtype).smallest_subnormal)
+    assert np.all(
+        np.abs(got[tiny].astype(float) - rounded[tiny].astype(float)) <= 2 * np.finfo(dtype).smallest_subnormal
+    )
     assert np.array_equal(got[np.isinf(rounded)], rounded[np.isinf(rounded)])
 
 

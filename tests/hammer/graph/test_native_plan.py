@@ -235,7 +235,10 @@ def test_bits_do_not_depend_on_how_many_threads_take_part() -> None:
 
 def test_plans_run_in_several_threads_at_once() -> None:
     given = draw((200, 150), (150, 150), (150,))
-    plans = [native.NativePlan(graph_of(big, *given)), native.NativePlan(graph_of(lambda x, w, v: ops.tanh(x @ w) + v, *given))]
+    plans = [
+        native.NativePlan(graph_of(big, *given)),
+        native.NativePlan(graph_of(lambda x, w, v: ops.tanh(x @ w) + v, *given)),
+    ]
     want = [[a.copy() for a in p(given)] for p in plans]
     wrong: list[int] = []
 
