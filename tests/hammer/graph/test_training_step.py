@@ -11,7 +11,8 @@ from autograd import AutogradContext, nn, no_grad, ops, optim
 from autograd import gradients as gt
 from autograd.optim import Optimizer, schedules
 from autograd.train import Trainer
-from hammer.graph import CompileWarning, GraphError, Update
+from hammer.graph import CompileWarning, GraphError, Spec, UniversalGraph, Update
+from hammer.graph.execute import make_plan
 
 CHAINS = {
     "sgd": lambda: optim.sgd(0.1),
@@ -344,6 +345,41 @@ def test_updates_alone():
         ends.append([*(p.raw for p in params), *optimizer.state_dict().values()])
     for a, b in zip(*ends, strict=True):
         same(a, b)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("writes", [
+    {0: 0, 1: 1}, {0: 1, 1: 0}, {3: 1, 0: 0}, {6: 2, 0: 1}, {6: 2, 3: 1, 1: 0}, {7: 2, 0: 0, 4: 1}, {0: 0, 1: 2},
+])  # fmt: skip
+def test_plans_write_outputs_into_inputs(writes, order):
+    def function(a, b, c):
+        m = a * 0.9 + b
+        return m, b + m, ops.reshape(b, (-1,)), a, m, ops.reshape(m, (-1,)), c.T, ops.transpose(c) + 1.0
+
+    n = 40
+    rng = np.random.default_rng(0)
+    arrays = [np.array(rng.normal(size=(n, n)), np.float32, order=order) for _ in range(3)]
+    graph = UniversalGraph.trace(function, *[Spec((n, n))] * 3)
+    expected = [np.array(v) for v in make_plan(graph)([a.copy() for a in arrays])]
+    given = [a.copy(order="K") for a in arrays]
+    found = make_plan(graph, writes=writes)(given)
+    for k, (value, wanted) in enumerate(zip(found, expected, strict=True)):
+        same(value, wanted)
+        if k in writes:
+            assert value is given[writes[k]]
+        else:
+            assert not any(np.shares_memory(value, given[to]) for to in writes.values())
+    for i in {0, 1, 2} - set(writes.values()):
+        same(given[i], arrays[i])
+
+
+def test_writes_that_are_not_possible():
+    graph = UniversalGraph.trace(lambda a, b: (a + 1.0, ops.sum(b)), Spec((3,)), Spec(()))
+    for writes, match in (({0: 1}, "cannot be written"), ({1: 1}, "an axis or more")):
+        with pytest.raises(GraphError, match=match):
+            make_plan(graph, writes=writes)
+    with pytest.raises(GraphError, match="into one input"):
+        make_plan(UniversalGraph.trace(lambda a: (a + 1.0, a + 2.0), Spec((3,))), writes={0: 0, 1: 0})
 
 
 # ---- Trainer(compile=True) ----
