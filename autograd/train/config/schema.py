@@ -136,6 +136,9 @@ class Training:
         clip. By default 0 where optimizer.chain clips by the global norm itself.""",
         low=0.0,
     )
+    compile: bool = key(
+        False, "Whether steps run as compiled graphs, with the same results to the bit; needs the package hammer."
+    )
     accumulate: int = key(
         1, "Batches whose gradients make one step, as one batch of them all would.", low=1, high=2**31
     )

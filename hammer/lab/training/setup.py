@@ -80,6 +80,7 @@ def prepare(config: Config) -> Run:
         precision=precision,
         scaling=_scaling(config, precision),
         accumulate=config.training.accumulate,
+        compile=config.training.compile,
         clip=config.training.grad_clip or None,
         nonfinite=config.training.nonfinite,
         callbacks=callbacks,

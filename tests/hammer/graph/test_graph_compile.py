@@ -1,5 +1,6 @@
 """hammer.compile: one trace for each signature, the gradients and bits of eager code, and a fall back that says why."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -8,8 +9,9 @@ from graph_checks import same
 
 import hammer
 from autograd import AutogradContext, DiffTensor, grad, hessian, jvp, nn, no_grad, ops, value_and_grad, vmap
+from autograd.errors import NoValueError
 from autograd.optim import Adam
-from hammer.graph import CompileWarning, GraphError
+from hammer.graph import CompileWarning, GraphError, UniversalGraph
 
 RNG = np.random.default_rng(0)
 
@@ -69,9 +71,13 @@ def test_modes_and_members_are_guarded():
     model[0].weight = DiffTensor(x(3, 3), requires_grad=True)
     same(f(a), model(a))
     assert f.traces == 1
+    twin = copy.deepcopy(model).train()
     model.train()
-    with pytest.warns(CompileWarning, match="BatchNorm1d is training"):
-        f(a)
+    for _ in range(2):
+        same(f(a), twin(a))
+        for one, other in zip(model.buffers(), twin.buffers(), strict=True):
+            same(one, other)
+    assert f.traces == 2
 
 
 def test_derivatives_of_every_order():
@@ -150,11 +156,23 @@ def test_what_cannot_be_traced_runs_uncompiled_and_says_so_once():
         hammer.compile(branching, fallback=False)(np.ones(3))
 
 
-def test_random_masks_are_not_made_constants():
-    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
-    f = hammer.compile(lambda a: model(a))
-    with pytest.warns(CompileWarning, match="dropout"):
-        f(x(2, 3))
+def test_random_masks_are_drawn_at_each_call():
+    model = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Dropout(0.5, rng=1), nn.BatchNorm1d(3))
+    twin = copy.deepcopy(model)
+    f = hammer.compile(lambda a: model(a), fallback=False)
+    for k in range(3):
+        a = DiffTensor(x(5, 3), requires_grad=True)
+        b = DiffTensor(a.raw, requires_grad=True)
+        out, expected = f(a), twin(b)
+        same(out, expected)
+        ops.sum(out * out).backward()
+        ops.sum(expected * expected).backward()
+        same(a.grad, b.grad)
+        same(model[2].running_var, twin[2].running_var)
+        model[1].p = twin[1].p = 0.5 - k / 10
+    assert f.traces == 3
+    with pytest.raises(NoValueError, match="draws no random numbers"):
+        UniversalGraph.trace(model, x(5, 3))
 
 
 def test_errors_of_the_function_are_its_own():
