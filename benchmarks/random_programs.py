@@ -22,6 +22,7 @@ import contextlib
 import importlib
 import json
 import multiprocessing
+import os
 import sys
 import time
 import warnings
@@ -30,6 +31,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
 
 import numpy as np
 from common import finish, table, write

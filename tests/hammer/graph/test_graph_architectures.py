@@ -161,7 +161,7 @@ def test_layers_one_after_another_are_the_traced_module():
 def test_compiled_is_eager_to_the_last_bit(name, training):
     runs = []
     for compiled in (False, True):
-        model, x, y = problem(name)
+        model, x, y = problem(name, n=37)  # large enough for plans to use memory again
         model.train(training)
         loss = hammer.compile(loss_of(model), fallback=training) if compiled else loss_of(model)
         found = []
