@@ -33,6 +33,23 @@ def test_the_steps_of_a_plan_make_what_the_plan_makes(order):
         np.testing.assert_array_equal(made[plan.var[node]], found)
 
 
+def test_steps_on_arrays_that_are_not_in_c_order_are_those_of_a_plan_for_them():
+    """In a plan for arrays in C order exp(a) would be written over exp(b), and be in C order itself."""
+
+    def f(a, b):
+        return ops.sum(ops.exp(b)), ops.exp(a)
+
+    b = np.random.default_rng(1).standard_normal((40, 50))
+    a = np.asarray(b, order="F")
+    graph = UniversalGraph.trace(f, a, b)
+    assert "out=" in graph.plan().source
+    steps = steps_of(graph.plan(), [a, b])
+    for step in steps:
+        step.run()
+    made = steps[-1].run.args[1][graph.plan().var[graph.outputs[1]]]
+    assert made.strides == graph(a, b)[1].strides == a.strides
+
+
 def test_every_operation_has_its_cost_and_its_bound():
     def f(a, w):
         return ops.exp(a @ w) * 2.0

@@ -221,6 +221,12 @@ def test_search_keys_and_mouse(browser: Browser, page: Path) -> None:
     for kind in ("mousePressed", "mouseReleased"):
         browser.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
     assert browser.value("document.querySelector('.node.chosen').classList.contains('output')")
+    before = browser.value(transform)
+    for kind, far in (("mousePressed", 0), ("mouseMoved", 60), ("mouseReleased", 60)):  # with an input under it
+        x, y = browser.value("(r => [r.left + r.width / 2, r.top + r.height / 2])(document.querySelector('.node.input').getBoundingClientRect())") if not far else (x, y)  # fmt: skip
+        browser.ask("Input.dispatchMouseEvent", type=kind, x=x + far, y=y, button="left", buttons=1, clickCount=1)
+    assert browser.value(transform) != before
+    assert browser.value("document.querySelector('.node.chosen').classList.contains('output')")
     browser.value("document.querySelector('aside button').click()")
     assert browser.value("document.querySelectorAll('.node.chosen').length") == 1
     heat = "[...document.querySelectorAll('.heat')].map(r => r.getAttribute('fill-opacity')).join()"
