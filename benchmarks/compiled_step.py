@@ -238,7 +238,8 @@ def measured_roofs(
     running: dict[str, workers.Worker], threads: int, times: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The fastest product and the fastest copy of some that NumPy and PyTorch have made, by number of threads."""
-    asked = [running[library] for library in ("ours", "torch") if library in running]
+    asked = [running[library] for library in (*workers.OURS, "torch") if library in running]
+    asked = asked[1:] if "ours" in running and "ours_eager" in running else asked  # NumPy once
     gemm: dict[str, float] = {}
     copy: dict[str, float] = {}
     for count in sorted({1, threads}):

@@ -286,22 +286,23 @@ class UniversalGraph:
 
         return to_mermaid(self)
 
-    def to_html(self, backward: "UniversalGraph | None" = None) -> str:
+    def to_html(self, backward: "UniversalGraph | None" = None, profile: Any = None) -> str:
         """The graph as one HTML page that needs no network: zoom, search, FLOPs, bytes, memory and source line of each node.
 
         Args:
             backward: a graph of the gradient of this one (not optimised, so that they have their nodes in common): what only it
                 has is drawn beside, from the bottom up.
+            profile: of either graph, to show the time of each operation.
         """
         from .view import to_html
 
-        return to_html(self, backward)
+        return to_html(self, backward, profile)
 
-    def save_html(self, path: Path | str, backward: "UniversalGraph | None" = None) -> None:
+    def save_html(self, path: Path | str, backward: "UniversalGraph | None" = None, profile: Any = None) -> None:
         """Write the page that ``to_html`` makes to a file, as a whole or not at all."""
         from .view import save_html
 
-        save_html(self, path, backward)
+        save_html(self, path, backward, profile)
 
     def save(self, path: Path | str) -> None:
         """Keep it as one file, with the present values of its parameters: JSON and arrays, versioned, checksummed, no code.

@@ -36,11 +36,17 @@ SHOWN = 40
 
 
 class PlanStep(NamedTuple):
-    """A step of a plan: what it is called, the nodes that it computes, and a function without arguments that does it, once."""
+    """A step of a plan: what it is called, the nodes that it computes, and a function without arguments that does it, once.
+
+    ``flops``, ``bytes`` and the ``dtype`` it computes in: its work; None: what the table's cost column says of the nodes.
+    """
 
     label: str
     nodes: tuple[Node, ...]
     run: Callable[[], Any]
+    flops: float | None = None
+    bytes: int | None = None
+    dtype: Any = np.float32
 
 
 # ---- the roofs ----
@@ -162,27 +168,27 @@ class Profile:
 
     def __str__(self) -> str:
         order = sorted(self.rows, key=lambda r: -r.seconds)
-        head = f"{'step':<28}{'result':<26}{'µs':>11}{'part':>7}{'FLOPs':>13}{'bytes':>13}{'GFLOP/s':>9}{'GB/s':>8}{'bound, µs':>11}{'reached':>9}"  # fmt: skip
-        lines = [head, *(self._line(r.label, _result(r), r) for r in order[:SHOWN])]
+        head = f"{'step':<54}{'µs':>11}{'part':>7}{'FLOPs':>13}{'bytes':>13}{'GFLOP/s':>9}{'GB/s':>8}{'bound, µs':>11}{'reached':>9}"  # fmt: skip
+        lines = [head, *(self._line(_told(r), r) for r in order[:SHOWN])]
         if len(order) > SHOWN:
             rest = order[SHOWN:]
             parts = [sum(getattr(r, name) for r in rest) for name in ("seconds", "flops", "bytes", "bound")]
-            lines.append(self._line(f"{len(rest)} others", "", StepTime("", (), *parts)))
-        lines.append(self._line("all steps", "", StepTime("", (), self.seconds, self.flops, self.bytes, self.bound)))
+            lines.append(self._line(f"{len(rest)} others", StepTime("", (), *parts)))
+        lines.append(self._line("all steps", StepTime("", (), self.seconds, self.flops, self.bytes, self.bound)))
         lines.append(f"the plan as a whole: {1e6 * self.whole:.2f} µs; bounds by {self.peaks}")
         return "\n".join(lines)
 
-    def _line(self, label: str, result: str, r: StepTime) -> str:
+    def _line(self, text: str, r: StepTime) -> str:
         rate = lambda amount: amount / r.seconds / 1e9 if r.seconds else 0.0
         part = r.seconds / self.seconds if self.seconds else 0.0
         return (
-            f"{label:<28.27}{result:<26.25}{1e6 * r.seconds:>11.2f}{part:>7.1%}{r.flops:>13,.0f}{r.bytes:>13,}"
+            f"{text:<54.53}{1e6 * r.seconds:>11.2f}{part:>7.1%}{r.flops:>13,.0f}{r.bytes:>13,}"
             f"{rate(r.flops):>9.2f}{rate(r.bytes):>8.2f}{1e6 * r.bound:>11.2f}{r.reached:>9.1%}"
         )
 
 
-def _result(row: StepTime) -> str:
-    return described(row.nodes[-1]) if row.nodes else ""
+def _told(row: StepTime) -> str:
+    return f"{row.label:<27.27} {described(row.nodes[-1])}" if row.nodes else row.label
 
 
 def profile(
@@ -210,7 +216,11 @@ def profile(
     outside = _readers(graph)
     rows = []
     for i, step in enumerate(steps):
-        flops, moved, bound = _work(step.nodes, outside, peaks)
+        flops, moved, busy = _work(step.nodes, outside, peaks)
+        if step.flops is not None:
+            flops, busy = step.flops, step.flops / peaks.of(step.dtype)
+        moved = moved if step.bytes is None else step.bytes
+        bound = max(busy, moved / peaks.bandwidth)
         rows.append(StepTime(step.label, step.nodes, float(np.median(times[i])), flops, moved, bound))
     return Profile(tuple(rows), float(np.median(whole)), peaks)
 
@@ -263,7 +273,7 @@ def _readers(graph: UniversalGraph) -> dict[Node, set[Node | None]]:
 
 
 def _work(nodes: Sequence[Node], readers: dict[Node, set[Node | None]], peaks: Peaks) -> tuple[float, int, float]:
-    """FLOPs, bytes and the bound. A step of one operation moves what the table says; of several, what comes in and goes out."""
+    """FLOPs, bytes, and the seconds that the FLOPs take at least. A step of one operation moves what the table says; of several, what comes in and goes out."""
     costs = [cost_of(n) for n in nodes if n.is_operation]
     flops = sum(c.flops for c in costs)
     if all(c.node.op in VIEWS for c in costs):
@@ -276,7 +286,7 @@ def _work(nodes: Sequence[Node], readers: dict[Node, set[Node | None]], peaks: P
         written = [n for n in nodes if not n.several and not readers[n] <= own]
         moved = sum(n.nbytes for n in (*read, *written))
     busy = sum(c.flops / peaks.of(_dtype(c.node)) for c in costs)
-    return flops, moved, max(busy, moved / peaks.bandwidth)
+    return flops, moved, busy
 
 
 def _dtype(node: Node) -> Any:

@@ -15,14 +15,26 @@ from .execute import last_uses
 from .graph import UniversalGraph, is_number
 from .ir import CONSTANT, INPUT, Node, described
 from .layout import columns_of, rows_of
+from .profile import Profile
 from .show import names_of, short, titles_of
 
 WIDTH, HEIGHT, ROW, GAP = 176, 40, 76, 120
 """Of a node, from row to row, and between the forward and the backward part; in units of the drawing."""
+MEASURES = (
+    ("flops", "FLOPs", "FLOPs"),
+    ("bytes", "bytes moved", "B"),
+    ("result", "bytes of the result", "B"),
+    ("live", "bytes held meanwhile", "B"),
+)
+"""By what nodes can be coloured and listed: the key, what it is called, the unit."""
+TIME = ("seconds", "time", "s")
 
 
-def to_html(graph: UniversalGraph, backward: UniversalGraph | None = None) -> str:
-    """The page of a graph; with ``backward``, a graph of its gradient, what only that has stands beside it and goes upwards."""
+def to_html(graph: UniversalGraph, backward: UniversalGraph | None = None, profile: Profile | None = None) -> str:
+    """The page of a graph; with ``backward``, a graph of its gradient, what only that has stands beside it and goes upwards;
+    with ``profile``, of either, each operation that is a step of its own has its time.
+    """
+    seconds = {} if profile is None else {r.nodes[0]: r.seconds for r in profile.rows if len(r.nodes) == 1}
     first = list(graph.nodes)
     known = set(first)
     second = [] if backward is None else [n for n in backward.nodes if n not in known]
@@ -51,6 +63,7 @@ def to_html(graph: UniversalGraph, backward: UniversalGraph | None = None) -> st
                 "bytes": int(weight.bytes) if weight else 0,
                 "result": int(node.nbytes),
                 "live": live.get(node, 0),
+                "seconds": round(seconds.get(node, 0.0), 9),
                 "source": node.source or "",
                 "attributes": {k: short(v) for k, v in node.attributes.items()} if node.row is not INPUT else {},
                 "backward": node not in known,
@@ -60,6 +73,7 @@ def to_html(graph: UniversalGraph, backward: UniversalGraph | None = None) -> st
         "name": graph.name,
         "node": [WIDTH, HEIGHT],
         "parts": ["forward", "backward"] if second else [],
+        "measures": [*MEASURES, *([TIME] if seconds else [])],
         "operations": sum(n.is_operation for n in shown),
         "nodes": nodes,
     }
@@ -70,9 +84,14 @@ def to_html(graph: UniversalGraph, backward: UniversalGraph | None = None) -> st
     return template.replace("{{title}}", title).replace("{{data}}", text)
 
 
-def save_html(graph: UniversalGraph, path: Path | str, backward: UniversalGraph | None = None) -> None:
+def save_html(
+    graph: UniversalGraph,
+    path: Path | str,
+    backward: UniversalGraph | None = None,
+    profile: Profile | None = None,
+) -> None:
     """Write the page of a graph, as a whole or not at all."""
-    write_atomically(Path(path), to_html(graph, backward))
+    write_atomically(Path(path), to_html(graph, backward, profile))
 
 
 def live_bytes(nodes: Sequence[Node], outputs: set[Node]) -> dict[Node, int]:

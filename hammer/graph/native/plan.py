@@ -21,6 +21,7 @@ from .program import Native, Offset, Slot, program, readable
 from .schedule import schedule
 from .team import Team
 from .views import strided
+from .work import work
 
 KEPT = 1 << 18
 """Bytes from which an output's memory is used again when nobody has the array any more: new memory costs more than to fill it.
@@ -217,8 +218,13 @@ class NativePlan:
         found = []
         for part, run in zip(apart.program.parts, apart._parts, strict=True):
             step = part.kernels[0][0] if isinstance(part, Native) else part
-            found.append(PlanStep(_label(step), (), functools.partial(apart._one, run, arrays, slots)))
+            found.append(
+                PlanStep(_label(step), (), functools.partial(apart._one, run, arrays, slots), *work(step, apart._stored))
+            )
         return [*found, PlanStep("results", (), functools.partial(apart._end, values, arrays, slots, out))]
+
+    def _stored(self, t: Term) -> bool:
+        return t.op in ("buffer", "call") or t in self.schedule.stored
 
     def _numpy_call(self, call: Call) -> Any:
         """A function that calls a row's kernel for NumPy on views of what the program has computed."""
@@ -226,8 +232,7 @@ class NativePlan:
         assert node is not None
         kernel = node.row.kernels[np.ndarray]
         attributes, variadic, several = dict(node.attributes), node.row.variadic, node.several
-        stored = lambda t: t.op in ("buffer", "call") or t in self.schedule.stored
-        readers = [self._reader(x, stored) for x in call.args]
+        readers = [self._reader(x, self._stored) for x in call.args]
         targets = [(t, self.program.made[t], self.program.places[t]) for t in call.outputs if t in self.program.made]
 
         def run(arrays: list, slots: dict[int, Any]) -> None:

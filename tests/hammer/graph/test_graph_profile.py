@@ -5,6 +5,7 @@ import pytest
 
 from autograd import nn, ops
 from hammer.graph import Peaks, PlanStep, UniversalGraph
+from hammer.graph.native import unavailable
 from hammer.graph.profile import SHOWN, measured_peaks, steps_of
 
 PEAKS = Peaks(flops=2e9, bandwidth=1e9, double=5e8)
@@ -30,6 +31,23 @@ def test_the_steps_of_a_plan_make_what_the_plan_makes(order):
     made = steps[-1].run.args[1]
     for found, node in zip(plan(values), graph.outputs, strict=True):
         np.testing.assert_array_equal(made[plan.var[node]], found)
+
+
+def test_steps_on_arrays_that_are_not_in_c_order_are_those_of_a_plan_for_them():
+    """In a plan for arrays in C order exp(a) would be written over exp(b), and be in C order itself."""
+
+    def f(a, b):
+        return ops.sum(ops.exp(b)), ops.exp(a)
+
+    b = np.random.default_rng(1).standard_normal((40, 50))
+    a = np.asarray(b, order="F")
+    graph = UniversalGraph.trace(f, a, b)
+    assert "out=" in graph.plan().source
+    steps = steps_of(graph.plan(), [a, b])
+    for step in steps:
+        step.run()
+    made = steps[-1].run.args[1][graph.plan().var[graph.outputs[1]]]
+    assert made.strides == graph(a, b)[1].strides == a.strides
 
 
 def test_every_operation_has_its_cost_and_its_bound():
@@ -118,6 +136,31 @@ def test_any_other_plan_is_one_step():
     np.testing.assert_array_equal(step.run()[0], np.exp(np.exp(a)))
 
 
+@pytest.mark.skipif(unavailable() is not None, reason=f"no native plans: {unavailable()}")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernels_of_a_native_plan_have_their_work(dtype):
+    """A fused kernel moves what it reads and writes; products of matrices and functions count as in the table."""
+
+    def f(a, w):
+        h = ops.tanh(a @ w)
+        return ops.sum(h * h + 1.0)
+
+    a, w = (np.random.default_rng(k).standard_normal(s).astype(dtype) for k, s in enumerate(((40, 30), (30, 50))))
+    graph = UniversalGraph.trace(f, a, w)
+    plan = graph.plan(exact=False)
+    steps = steps_of(plan, [a, w])
+    product, kernel = steps[0], steps[1]
+    item = a.itemsize
+    assert (product.flops, product.bytes) == (2 * 40 * 30 * 50, item * (1200 + 1500 + 2000))
+    inside = 2000 * (10 + 1 + 1 + 1)  # tanh, product, sum with 1, and the total
+    assert inside <= sum(s.flops for s in steps[1:] if s.flops) <= inside + 100
+    assert item * 2000 < kernel.bytes < item * 2100
+    out = [s.run() for s in steps][-1]
+    np.testing.assert_allclose(out[0], f(a, w), rtol=1e-5)
+    rows = graph.profile(a, w, repeats=1, exact=False, peaks=PEAKS).rows
+    assert rows[0].bound == max(product.flops / (5e8 if dtype is np.float64 else 2e9), product.bytes / 1e9)
+
+
 def test_the_table_shows_what_takes_longest():
     def f(x):
         for i in range(SHOWN + 5):
@@ -128,7 +171,7 @@ def test_the_table_shows_what_takes_longest():
     found = UniversalGraph.trace(f, x).profile(x, repeats=1, peaks=PEAKS)
     lines = str(found).splitlines()
     assert len(lines) == 1 + SHOWN + 3
-    shown = [float(line.split()[2]) for line in lines[1 : 1 + SHOWN]]
+    shown = [float(line.split()[-8]) for line in lines[1 : 1 + SHOWN]]
     assert shown == sorted(shown, reverse=True)
     assert lines[-3].startswith(f"{2 * (SHOWN + 5) - SHOWN} others")
     assert lines[-1].endswith("bounds by 2 GFLOP/s, 1 GB/s")

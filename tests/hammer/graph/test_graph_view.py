@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd import nn, ops
-from hammer.graph import UniversalGraph
+from hammer.graph import Peaks, UniversalGraph
 from hammer.graph.layout import columns_of, rows_of, spaced
 from hammer.graph.view import live_bytes
 
@@ -113,6 +113,19 @@ def test_the_backward_part_stands_beside_and_goes_upwards():
     assert max(n["y"] for n in forward) == pytest.approx(max(n["y"] for n in backward))
 
 
+def test_measured_times_are_shown():
+    graph = mlp()
+    values = [np.ones((4, 6), np.float32), np.arange(4) % 3]
+    both = graph.grad(value=True)
+    profile = both.profile(*values, repeats=1, peaks=Peaks(1e9, 1e9))
+    data = data_of(graph.to_html(graph.grad(), profile))
+    assert data["measures"][-1] == ["seconds", "time", "s"]
+    shown = {n["name"]: n["seconds"] for n in data["nodes"] if n["flops"]}
+    assert all(shown.values())
+    assert sum(n["seconds"] for n in data["nodes"]) == pytest.approx(profile.seconds, rel=0.01)
+    assert ["seconds", "time", "s"] not in data_of(graph.to_html())["measures"]
+
+
 def test_bytes_that_are_held():
     def f(x):
         a = ops.exp(x)  # held to the end of its use in the product
@@ -147,7 +160,8 @@ def test_names_cannot_become_html(tmp_path: Path):
 def page(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("view") / "graph.html"
     graph = mlp()
-    graph.save_html(path, graph.grad())
+    profile = graph.profile(np.ones((4, 6), np.float32), np.arange(4) % 3, repeats=1, peaks=Peaks(1e9, 1e9))
+    graph.save_html(path, graph.grad(), profile)
     return path
 
 
@@ -221,8 +235,16 @@ def test_search_keys_and_mouse(browser: Browser, page: Path) -> None:
     for kind in ("mousePressed", "mouseReleased"):
         browser.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
     assert browser.value("document.querySelector('.node.chosen').classList.contains('output')")
+    before = browser.value(transform)
+    for kind, far in (("mousePressed", 0), ("mouseMoved", 60), ("mouseReleased", 60)):  # with an input under it
+        x, y = browser.value("(r => [r.left + r.width / 2, r.top + r.height / 2])(document.querySelector('.node.input').getBoundingClientRect())") if not far else (x, y)  # fmt: skip
+        browser.ask("Input.dispatchMouseEvent", type=kind, x=x + far, y=y, button="left", buttons=1, clickCount=1)
+    assert browser.value(transform) != before
+    assert browser.value("document.querySelector('.node.chosen').classList.contains('output')")
     browser.value("document.querySelector('aside button').click()")
     assert browser.value("document.querySelectorAll('.node.chosen').length") == 1
+    options = "[...document.querySelectorAll('select option')].map(o => o.textContent)"
+    assert browser.value(options) == ["FLOPs", "bytes moved", "bytes of the result", "bytes held meanwhile", "time"]
     heat = "[...document.querySelectorAll('.heat')].map(r => r.getAttribute('fill-opacity')).join()"
     by_flops = browser.value(heat)
     browser.value(
