@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from autograd import backend
-
 
 class Unlowered(AttributeError, TypeError):
     """What cannot be expressed in terms: the operation is then done by its kernel for NumPy."""
@@ -241,7 +239,7 @@ def power(x: Any, y: Any) -> Term:
 # ---- reductions ----
 
 
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     return tuple(sorted({a % ndim for a in (axis if isinstance(axis, (tuple, list)) else (axis,))}))
@@ -249,34 +247,15 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 def reduce(kind: str, x: Term, axis: Any, keepdims: bool) -> Term:
     """A reduction over axes."""
-    axes = _axes(axis, x.ndim)
+    axes = axes_of(axis, x.ndim)
     if x.size == 0 or x.dtype.kind not in "fi":
         raise Unlowered(f"a reduction of {x.dtype}{x.shape}")
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     axes = tuple(a for a in axes if x.shape[a] != 1)
     found = term(x.pool, "reduce", (x,), kept, x.dtype, (kind, axes)) if axes else x
     return (
-        found if keepdims else reshape(found, tuple(n for a, n in enumerate(x.shape) if a not in _axes(axis, x.ndim)))
+        found if keepdims else reshape(found, tuple(n for a, n in enumerate(x.shape) if a not in axes_of(axis, x.ndim)))
     )
-
-
-def _sum(x: Term, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Term:
-    if x.dtype.kind == "b" or dtype not in (None, x.dtype):
-        x = cast(x, dtype or np.int64)
-    return reduce("add", x, axis, keepdims)
-
-
-def _mean(x: Term, axis: Any = None, keepdims: bool = False) -> Term:
-    n = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    return _sum(x, axis, keepdims) / n
-
-
-def _var(x: Term, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Term:
-    n = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    if n <= correction:
-        raise Unlowered("a variance of too few elements")
-    z = x - _mean(x, axis, True)
-    return _sum(z * z, axis, keepdims) / (n - correction)
 
 
 # ---- views ----
@@ -317,7 +296,7 @@ def expand_dims(x: Term, axis: Any) -> Term:
 
 
 def squeeze(x: Term, axis: Any = None) -> Term:
-    axes = _axes(axis, x.ndim) if axis is not None else tuple(a for a, n in enumerate(x.shape) if n == 1)
+    axes = axes_of(axis, x.ndim) if axis is not None else tuple(a for a, n in enumerate(x.shape) if n == 1)
     return reshape(x, tuple(n for a, n in enumerate(x.shape) if a not in axes))
 
 
@@ -361,7 +340,7 @@ def getitem(x: Term, index: Any) -> Term:
 
 
 def flip(x: Term, axis: Any = None) -> Term:
-    axes = _axes(axis, x.ndim)
+    axes = axes_of(axis, x.ndim)
     return getitem(x, tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(x.ndim)))
 
 
@@ -414,93 +393,3 @@ def pad(x: Term, pairs: Sequence[tuple[int, int]], value: float) -> Term:
                 parts.insert(place, stretch(number(x.pool, value, x.dtype), shape))
         x = concat(parts, axis)
     return x
-
-
-# ---- the namespace ----
-
-
-def _logaddexp(x: Any, y: Any) -> Term:
-    top = elementwise("maximum", x, y)
-    return top + floating("log1p", floating("exp", -abs(x - y)))
-
-
-def _isfinite(x: Term) -> Term:
-    return abs(x) < math.inf
-
-
-def _clip(x: Term, low: Any = None, high: Any = None) -> Term:
-    x = x if low is None else elementwise("maximum", x, low)
-    return x if high is None else elementwise("minimum", x, high)
-
-
-def _sign(x: Term) -> Term:
-    return where(x > 0, 1.0, where(x < 0, -1.0, x)) if x.dtype.kind == "f" else _refuse("sign of integers")
-
-
-def _refuse(what: str) -> Any:
-    raise Unlowered(what)
-
-
-def _full(x: Term, value: Any, dtype: Any = None) -> Term:
-    return stretch(number(x.pool, value, dtype or x.dtype), x.shape)
-
-
-def _triangle(keep: str) -> Callable:
-    def kernel(x: Term, k: int = 0) -> Term:
-        rows = iota(x, x.ndim - 2, x.ndim, x.shape[-2])
-        columns = iota(x, x.ndim - 1, x.ndim, x.shape[-1])
-        return where(columns - rows <= k if keep == "lower" else columns - rows >= k, x, 0)
-
-    return kernel
-
-
-class _Namespace:
-    """The functions of the array API that terms have. What is missing here is not lowered."""
-
-    __name__ = "hammer.graph.native"
-    bool = np.dtype(np.bool)
-    uint8, int32, int64 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64)
-    float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
-    inf, pi, e, nan, newaxis = math.inf, math.pi, math.e, math.nan, None
-    finfo, iinfo, result_type, broadcast_shapes = np.finfo, np.iinfo, np.result_type, staticmethod(np.broadcast_shapes)
-
-    def __getattr__(self, name: str) -> Any:
-        raise Unlowered(f"terms have no {name}")
-
-
-namespace = _Namespace()
-for _name in ("exp", "log", "sqrt", "tanh", "log1p", "expm1", "sin", "cos", "floor", "ceil", "trunc"):
-    setattr(namespace, _name, lambda x, _name=_name: floating(_name, x))
-for _name in ("add", "subtract", "multiply", "maximum", "minimum"):
-    setattr(namespace, _name, lambda x, y, _name=_name: elementwise(_name, x, y))
-for _name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
-    setattr(namespace, _name, lambda x, y, _name=_name: compare(_name, x, y))
-for _name in ("and", "or", "xor"):
-    setattr(namespace, f"logical_{_name}", lambda x, y, _name=_name: logical(_name, x, y))
-for _name, _function in {
-    "sum": _sum, "mean": _mean, "var": _var, "divide": divide, "pow": power, "power": power, "where": where, "clip": _clip,
-    "std": lambda x, **given: floating("sqrt", _var(x, **given)),
-    "max": lambda x, axis=None, keepdims=False: reduce("maximum", x, axis, keepdims),
-    "min": lambda x, axis=None, keepdims=False: reduce("minimum", x, axis, keepdims),
-    "negative": lambda x: -x, "positive": lambda x: x, "abs": abs, "square": lambda x: x * x, "reciprocal": lambda x: 1.0 / x,
-    "sign": _sign, "isnan": lambda x: x != x, "isfinite": _isfinite, "isinf": lambda x: abs(x) == math.inf,
-    "logical_not": lambda x: ~x, "logaddexp": _logaddexp, "reshape": reshape, "permute_dims": permute, "broadcast_to": stretch,
-    "roll": roll, "expand_dims": expand_dims, "squeeze": squeeze, "flip": flip, "concat": concat, "stack": stack,
-    "take_along_axis": take_along_axis, "astype": lambda x, dtype, copy=True: cast(x, dtype),
-    "asarray": lambda x, dtype=None, copy=None, device=None: x if dtype is None else cast(x, dtype),
-    "zeros_like": lambda x, dtype=None: _full(x, 0, dtype), "ones_like": lambda x, dtype=None: _full(x, 1, dtype),
-    "full_like": _full, "tril": _triangle("lower"), "triu": _triangle("upper"),
-    "matrix_transpose": lambda x: permute(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)),
-    "moveaxis": lambda x, a, b: permute(x, _moved(x.ndim, a, b)), "real": lambda x: x, "conj": lambda x: x,
-    "log2": lambda x: floating("log", x) * (1.0 / math.log(2.0)), "log10": lambda x: floating("log", x) * (1.0 / math.log(10.0)),
-}.items():  # fmt: skip
-    setattr(namespace, _name, _function)
-
-
-def _moved(ndim: int, a: int, b: int) -> tuple[int, ...]:
-    order = [i for i in range(ndim) if i != a % ndim]
-    order.insert(b % ndim, a % ndim)
-    return tuple(order)
-
-
-backend.adopt(Term, namespace)

@@ -19,7 +19,7 @@ from autograd.ops.pooling import _fit as pooling_fit
 
 from ..graph import UniversalGraph, is_number
 from ..ir import CONSTANT, INPUT, PICK, Node, form_of
-from . import lazy
+from . import lazy, namespace  # noqa: F401 (terms are adopted there)
 from .lazy import (
     DTYPES,
     Term,

@@ -219,7 +219,9 @@ class NativePlan:
         for part, run in zip(apart.program.parts, apart._parts, strict=True):
             step = part.kernels[0][0] if isinstance(part, Native) else part
             found.append(
-                PlanStep(_label(step), (), functools.partial(apart._one, run, arrays, slots), *work(step, apart._stored))
+                PlanStep(
+                    _label(step), (), functools.partial(apart._one, run, arrays, slots), *work(step, apart._stored)
+                )
             )
         return [*found, PlanStep("results", (), functools.partial(apart._end, values, arrays, slots, out))]
 
