@@ -89,6 +89,25 @@ class LinkTrace:
         """What ``numbers`` takes, for a list of states."""
         return [piece.bind(_at(states, piece.path)) for piece in self._pieces]
 
+    def constants(self, states: list) -> list[bool]:
+        """For each slot, whether its number seems not to depend on the state: the links are run on states with other numbers."""
+        kept = [True] * len(self.first)
+        for change in (1, 2):
+            end = 0
+            for piece in self._pieces:
+                begin, end = end, end + sum(len(tape.symbols) for tape in piece.tapes)
+                other: Any = optree.tree_map(
+                    lambda x, k=change: _changed(x, k), _at(states, piece.path), none_is_leaf=True
+                )
+                found: list = []
+                try:
+                    piece.replay(piece.bind(other), found)
+                except (Mismatch, ArithmeticError, ValueError, TypeError, AttributeError):  # out of its range, perhaps
+                    found = [None] * (end - begin)
+                for i, number in enumerate(found, begin):
+                    kept[i] = kept[i] and number == self.first[i]
+        return kept
+
     # ---- tracing ----
 
     def _chain(
@@ -128,6 +147,13 @@ class LinkTrace:
         found = StateArray(path, array)
         self.arrays.append(found)
         return found
+
+
+def _changed(x: Any, change: int) -> Any:
+    """Another number in the place of one of a state."""
+    if type(x) is int:
+        return x + change
+    return x * (1.0 + change / 8) if type(x) is float else x
 
 
 def _at(tree: Any, path: Sequence) -> Any:
@@ -213,10 +239,10 @@ class _Kernels:
             return None
         return tape, args, buffers
 
-    def bind(self, state: dict) -> dict:
+    def bind(self, state: Any) -> Any:
         return state
 
-    def replay(self, state: dict, numbers: list) -> None:
+    def replay(self, state: Any, numbers: list) -> None:
         kernel = self.link.begin(state)
         counts = None
         if self.link.buffers:
@@ -285,10 +311,10 @@ class _Whole:
             raise GraphError("the structure of its state changes")
         return updates, leaves
 
-    def bind(self, state: Any) -> list:
+    def bind(self, state: Any) -> Any:
         return [(_at(state, path[:-1]), path[-1]) for path in self._paths]
 
-    def replay(self, bound: list, numbers: list) -> None:
+    def replay(self, bound: Any, numbers: list) -> None:
         updates, new = self.tape.replay(lambda: self._run(bound))
         before = [*self.tape.result[0], *(n for n in self._new if type(n) is Proxy)]
         if not all(a is b for a, b in zip(before, [*updates, *(n for n in new if type(n) is Proxy)], strict=False)):

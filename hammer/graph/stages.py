@@ -7,6 +7,7 @@ later ones. At each step the links' code is replayed (``links``), which finds th
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import is_
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from autograd.tensor import DiffTensor
 from .compiled import _is_array
 from .execute import class_of, make_plan, sharing
 from .graph import UniversalGraph
-from .ir import CONSTANT, INPUT, GraphError, constant, described, input_node
+from .ir import CONSTANT, INPUT, GraphError, Node, constant, described, input_node
 from .links import UNTRACEABLE, LinkTrace, links_of
 from .proxies import Mismatch
 from .trace import Lowering, Spec, Traced, traced
@@ -218,6 +219,7 @@ class Stage:
         self.kinds, self.steps, self._told = kinds, steps, told
         self.links = links_of(optimizer._link)
         self.stop, self.all_of_them = len(self.links) if steps else 0, False
+        self.constants = True  # whether numbers that do not depend on the state are made constants
         self._variants: list[_Variant] = []
         self._states: list = []
         self._holders: list = []
@@ -278,9 +280,16 @@ class Stage:
         """The graph of what the links do in this step, and the numbers."""
         for variant in self._variants:
             try:
-                return variant, variant.numbers(self._states)
+                numbers = variant.numbers(self._states)
             except Mismatch:
                 self._restore(before)
+                continue
+            if variant.is_for(numbers):
+                return variant, numbers
+            self._restore(before)
+            self.constants = False  # what the links make of numbers depends on more than the state
+            self._variants.remove(variant)
+            break
         if len(self._variants) == VARIANTS:
             raise GraphError(
                 f"the optimizer's links did {VARIANTS} different things in as many steps, too many for graphs"
@@ -350,9 +359,18 @@ class _Variant:
             node = input_node(f"state.{'.'.join(map(str, a.path))}", a.symbol.shape, a.symbol.dtype)
             lowering.made[a.symbol.node] = node  # type: ignore[index]
             self.nodes.append(node)
-        numbers = [input_node(f"number{i}", (), s.dtype) for i, s in enumerate(traced_links.slots)]
-        lowering.made.update({s.node: n for s, n in zip(traced_links.slots, numbers, strict=True)})  # type: ignore[misc]
+        kept = traced_links.constants(states) if stage.constants else [False] * len(traced_links.slots)
+        numbers = []
+        for i, (slot, value) in enumerate(zip(traced_links.slots, traced_links.first, strict=True)):
+            if kept[i]:
+                lowering.made[slot.node] = constant(numpy_dtype(slot.dtype).type(value))  # type: ignore[index]
+            else:
+                lowering.made[slot.node] = node = input_node(f"number{i}", (), slot.dtype)  # type: ignore[index]
+                numbers.append(node)
         self._number_types = [n.dtype.type for n in numbers]
+        self._varying = [i for i, k in enumerate(kept) if not k]
+        self._constant = [i for i, k in enumerate(kept) if k]
+        self._constants = [traced_links.first[i] for i in self._constant]
 
         # outputs, and where they go
         self.applied = stage.stop == len(stage.links) and stage.steps
@@ -384,6 +402,7 @@ class _Variant:
         shared = sharing(self.graph.nodes, {n: n for n in self.graph.nodes if n.row in (INPUT, CONSTANT)})
         own = self.graph.outputs[self.count : self.count + len(self.moved)]
         self._shared = {i for i, n in zip(self.moved, own, strict=True) if n in shared and not self.applied}
+        self._one = self.loss is not None and isinstance(self.loss.made.graph.tree[0], Node)
         self._held = first
         self._has_numbers = any(not n.shape for n in self.nodes)
         self._plans: dict[type, Any] = {}
@@ -399,6 +418,10 @@ class _Variant:
         """The numbers of the next step; the state's own move on. Mismatch: the links do something else."""
         self._bind(states)
         return self.links.numbers(self._bound)
+
+    def is_for(self, numbers: list) -> bool:
+        """Whether the numbers that were taken for constants are what they were."""
+        return [numbers[i] for i in self._constant] == self._constants
 
     def _bind(self, states: list) -> None:
         if states is not self._states:
@@ -424,8 +447,9 @@ class _Variant:
         if self.loss is not None:
             given = [*given, *(make() for make in self.loss.made.draws), *seeds]
         if self._class is np.ndarray:
-            numbers = [kind(x) for kind, x in zip(self._number_types, numbers, strict=True)]
+            numbers = [kind(numbers[i]) for kind, i in zip(self._number_types, self._varying, strict=True)]
         else:
+            numbers = [numbers[i] for i in self._varying]
             given = [self._here(x) for x in given]
         if self._has_numbers:
             arrays = [backend.scalar(x) for x in arrays]
@@ -444,7 +468,12 @@ class _Variant:
         params = self.optimizer.params
         if self.applied:
             for i in self.moved:
-                params[i].renew()
+                p = params[i]
+                if self.loss is None:
+                    p.renew()
+                elif type(p.node) is not Leaf or p.node.grad is not None or getrefcount(p.node) > 2:
+                    p.grad = None  # not read: a pending one would be computed
+                    p.renew()  # graphs that used the old value are refused; there are none if nothing else knows the leaf
         else:
             updates = [None] * len(params)
             for i, u in zip(self.moved, outputs[self.count :], strict=False):
@@ -456,6 +485,8 @@ class _Variant:
             buffer.raw = value
         if buffers or self._singles:
             self._last = [t.raw for t in tensors] + [container[key] for container, key in self._arrays]
+        if self._one:
+            return DiffTensor._wrap(backend.asarray(outputs[0]), None), updates
         results = [DiffTensor._wrap(backend.asarray(o), None) for o in outputs[: self.count]]
         return self.loss.made.graph.rebuild(results)[0], updates
 

@@ -27,6 +27,9 @@ from .ir import GraphError
 from .stages import Stage, TracedLoss, Update
 from .trace import line_of
 
+_ARRAYS: dict[int, Any] = {n: optree.tree_structure(((0,) * n, {})) for n in range(1, 9)}  # type: ignore[arg-type]
+"""The structure of so many positional arguments without parts."""
+
 
 def training_step(
     loss: Callable | None = None,
@@ -105,7 +108,7 @@ class _Signatures:
             context and context.low,
             self._holding.changes,
             *[m.training for m in self._holding.modules],
-            *[t.node is None for _, t in held],
+            *[None if t.node is None else not t.node.hooks for _, t in held],
         ]
         if self._latest is not None and self._latest[1] == setting and self._latest[0] == tree:
             for x, (kind, shape, dtype) in zip(leaves, self._latest[2], strict=True):
@@ -116,6 +119,8 @@ class _Signatures:
         key = tree, tuple([_guard(x) for x in leaves]), *setting
         found = self._entries.get(key)
         if found is None:
+            if any(t.node is not None and t.node.hooks for _, t in held):
+                raise GraphError("a parameter has a hook, which is called with its gradient")
             for x in leaves:
                 if isinstance(x, DiffTensor) and x.node is not None:
                     raise GraphError(
@@ -183,7 +188,13 @@ class TrainingStep(_Signatures):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.reason is None:
-            leaves, tree = optree.tree_flatten((args, kwargs))  # type: ignore[arg-type,var-annotated]
+            leaves: list
+            if not kwargs and all(type(a) is np.ndarray for a in args):
+                leaves, tree = list(args), _ARRAYS.get(len(args))
+            else:
+                tree = None
+            if tree is None:
+                leaves, tree = optree.tree_flatten((args, kwargs))  # type: ignore[arg-type]
             try:
                 found = self.entry(leaves, tree).run(leaves, self._held)
             except (GraphError, NoValueError) as error:

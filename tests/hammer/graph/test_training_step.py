@@ -195,6 +195,42 @@ def test_parameters_without_axes_and_of_several_dtypes():
         same(a, b)
 
 
+def test_numbers_from_outside_of_the_state():
+    """They are taken for constants at first; when one changes, it is an input."""
+    outside = [0.5]
+    pair = Pair(
+        mlp, lambda: gt.chain(gt.leafwise(lambda g, p: g * outside[0]), optim.sgd(0.1, momentum=0.9)), fallback=False
+    )
+    for k in range(6):
+        pair.both(*batch(k))
+        outside[0] += k // 2
+    assert pair.step.traces == 1
+
+
+def test_a_link_that_does_something_else_at_every_step():
+    pair = Pair(mlp, lambda: gt.chain(gt.leafwise(lambda g, p, t, m: g ** (2 * t + 1), ["m"]), optim.adamw(0.1)))
+    with pytest.warns(CompileWarning, match="12 different things"):
+        for k in range(14):
+            pair.both(*batch(k))
+
+
+def test_gradients_are_not_left_and_pending_ones_are_forgotten():
+    pair = Pair(mlp, lambda: optim.sgd(0.1))
+    pair.both(*batch(0))
+    pair.loss_of(pair.models[1])(*batch(1)).backward(lazy=True)
+    pair.both(*batch(1))
+    assert all(p.grad is None for p in pair.models[1].parameters())
+
+
+def test_hooks_of_parameters_run_uncompiled():
+    pair = Pair(mlp, lambda: optim.sgd(0.1))
+    pair.both(*batch(0))
+    for model in pair.models:
+        model[0].weight.register_hook(lambda g: g * 2.0)
+    with pytest.warns(CompileWarning, match="has a hook"):
+        pair.both(*batch(1))
+
+
 def test_graphs_of_the_old_parameters_are_refused():
     pair = Pair(mlp, lambda: optim.sgd(0.1))
     loss = pair.loss_of(pair.models[1])(*batch(0))
