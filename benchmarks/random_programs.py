@@ -23,6 +23,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import platform
 import sys
 import time
 import warnings
@@ -35,7 +36,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
 
 import numpy as np
-from common import finish, table, write
+from common import finish, machine, table, write
 from fuzz_model import NEAR, Model, compare
 from hypothesis import HealthCheck, given, settings
 from smaller_programs import smaller
@@ -399,12 +400,14 @@ def _lines(total: dict[str, Any], figures: dict[str, Any], options: argparse.Nam
         spread = [total["histogram"][f"{name} {s}"] for s in (*map(str, STEPS), f"> {NEAR}")]
         return [name, there["runs"], there["mismatches"], *spread, there["worst_ulp"]]
 
+    about = machine()
     lines = [
         f"{figures['programs']:,} random programs (seed {options.seed}, from {options.start}) over {figures['rows']} rows of the op table and all "
         f"transforms that graphs compute, half of them in float32, half of them (unless they leave a domain there) on {options.examples} examples at once, each compiled as it is and together "
         f"with its gradients. **{figures['mismatches']} mismatches.**", "",
         *table(["compiler", "runs", "mismatches", *(f"≤ {s} ulp" for s in STEPS), f"> {NEAR} ulp, as the program's sensitivity allows", "worst of the others, ulp"],
                [row(n) for n in options.compiler]), "",
+        f"Machine: {about['cpu']}, {about['cores']} cores, {about['system']}; Python {platform.python_version()}, NumPy {np.__version__}, BLAS on one thread.", "",
         "Columns of ulp count runs by the largest difference of any element of any value or gradient. What is allowed is said in "
         "`benchmarks/random_programs.py`.",
     ]  # fmt: skip
