@@ -23,6 +23,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import platform
 import sys
 import time
 import warnings
@@ -35,7 +36,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: threads would wait for each other
 
 import numpy as np
-from common import finish, table, write
+from common import finish, machine, table, write
 from fuzz_model import NEAR, Model, compare
 from hypothesis import HealthCheck, given, settings
 from smaller_programs import smaller
@@ -94,7 +95,7 @@ def _source() -> tuple[Callable, list[Program]]:
     return collect.hypothesis.fuzz_one_input, made
 
 
-def program_of(seed: int, i: int) -> tuple[Program, str]:
+def program_of(seed: int, i: int, examples: int = EXAMPLES) -> tuple[Program, str]:
     """Program i and its precision."""
     draw, made = _source()
     made.clear()
@@ -104,15 +105,15 @@ def program_of(seed: int, i: int) -> tuple[Program, str]:
         attempt += 1
     program, dtype = made[-1], ("float64", "float32")[i % 2]
     if i % 4 > 1:
-        wide = mapped(program, np.random.default_rng(np.random.SeedSequence([seed, i])))
+        wide = mapped(program, np.random.default_rng(np.random.SeedSequence([seed, i])), examples)
         program = program if wide is None else wide
     return program.astype(dtype), dtype
 
 
-def mapped(program: Program, rng: np.random.Generator) -> Program | None:
+def mapped(program: Program, rng: np.random.Generator, examples: int) -> Program | None:
     """The program on several examples near its own; None if it leaves the domain of a row there, or a row has no batching rule."""
     leaves = {
-        name: np.stack([a * f for f in rng.uniform(0.999, 1.001, EXAMPLES)]) for name, a in program.leaves.items()
+        name: np.stack([a * f for f in rng.uniform(0.999, 1.001, examples)]) for name, a in program.leaves.items()
     }
     step = Step(program.outputs, "vmap", tuple(map(Name, leaves)), {"body": program})
     wide = Program(leaves, (step,), program.outputs)
@@ -246,9 +247,9 @@ def shown(program: Program, dtype: str, way: str, compiler: Compiler, exact: boo
     return smaller(program, fails).source()
 
 
-def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True) -> dict[str, Any]:
+def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True, examples: int = EXAMPLES) -> dict[str, Any]:
     """What the compilers make of program i."""
-    program, dtype = program_of(seed, i)
+    program, dtype = program_of(seed, i, examples)
     total: dict[str, Any] = {"ops": Counter(s.op for s in program.all_steps()), "mismatches": [], "largest": []}
     for name in names:
         compiler, exact = compiler_of(name), name == "exact"
@@ -275,10 +276,10 @@ def examine(seed: int, i: int, names: Sequence[str], shrink: bool = True) -> dic
     return total
 
 
-def _block(job: tuple[int, int, int, tuple[str, ...], str | None]) -> dict[str, Any]:
+def _block(job: tuple[int, int, int, tuple[str, ...], int, str | None]) -> dict[str, Any]:
     """Programs from ``start`` to ``stop``: what they show, from the folder of state if it is there."""
-    seed, start, stop, names, state = job
-    told = "-".join(map(str, (seed, start, stop, *names))).replace(":", ".")
+    seed, start, stop, names, examples, state = job
+    told = "-".join(map(str, (seed, start, stop, examples, *names))).replace(":", ".")
     path = Path(state) / f"{told}.json" if state else None
     if path is not None and path.exists():
         return json.loads(path.read_text())  # type: ignore[no-any-return]
@@ -286,7 +287,7 @@ def _block(job: tuple[int, int, int, tuple[str, ...], str | None]) -> dict[str, 
         "programs": stop - start, "ops": Counter(), "mismatches": [], "runs": Counter(), "worst": Counter(), "histogram": Counter(),
     }  # fmt: skip
     for i in range(start, stop):
-        found = examine(seed, i, names)
+        found = examine(seed, i, names, examples=examples)
         total["ops"].update(found["ops"])
         total["mismatches"] += found["mismatches"]
         for name, largest in found["largest"]:
@@ -303,8 +304,9 @@ def _block(job: tuple[int, int, int, tuple[str, ...], str | None]) -> dict[str, 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All blocks, in order, by as many processes as there are jobs."""
     stop = options.start + options.programs
+    state = str(options.state) if options.state else None
     jobs = [
-        (options.seed, k, min(k + BLOCK, stop), tuple(options.compiler), str(options.state) if options.state else None)
+        (options.seed, k, min(k + BLOCK, stop), tuple(options.compiler), options.examples, state)
         for k in range(options.start, stop, BLOCK)
     ]
     total: dict[str, Any] = {"programs": 0, "mismatches": []}
@@ -346,6 +348,12 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("--programs", type=int, help="how many programs (default 5000; with --quick as many as fit)")
     p.add_argument("--start", type=int, default=0, help="the first program (default 0)")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--examples",
+        type=int,
+        default=EXAMPLES,
+        help="on how many examples every other program runs (default %(default)s)",
+    )
     p.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     p.add_argument("--state", type=Path, help="folder in which finished blocks are kept, to resume from")
     p.add_argument(
@@ -362,11 +370,12 @@ def main(arguments: list[str] | None = None) -> None:
         compiler_of(name)  # raises, if there is none
     if options.print:
         for i in range(options.start, options.start + options.programs):
-            program, dtype = program_of(options.seed, i)
+            program, dtype = program_of(options.seed, i, options.examples)
             print(f"# program {i} of seed {options.seed}, {dtype}\n{program}")
         return
     if not options.quick:
         chosen = "" if options.compiler == list(COMPILERS) else "".join(f" --compiler {n}" for n in options.compiler)
+        chosen += "" if options.examples == EXAMPLES else f" --examples {options.examples}"
         options.command = (
             f"python benchmarks/random_programs.py --seed {options.seed} --programs {options.programs}{chosen}"
         )
@@ -391,12 +400,14 @@ def _lines(total: dict[str, Any], figures: dict[str, Any], options: argparse.Nam
         spread = [total["histogram"][f"{name} {s}"] for s in (*map(str, STEPS), f"> {NEAR}")]
         return [name, there["runs"], there["mismatches"], *spread, there["worst_ulp"]]
 
+    about = machine()
     lines = [
         f"{figures['programs']:,} random programs (seed {options.seed}, from {options.start}) over {figures['rows']} rows of the op table and all "
-        f"transforms that graphs compute, half of them in float32, half of them on {EXAMPLES} examples at once, each compiled as it is and together "
+        f"transforms that graphs compute, half of them in float32, half of them (unless they leave a domain there) on {options.examples} examples at once, each compiled as it is and together "
         f"with its gradients. **{figures['mismatches']} mismatches.**", "",
         *table(["compiler", "runs", "mismatches", *(f"≤ {s} ulp" for s in STEPS), f"> {NEAR} ulp, as the program's sensitivity allows", "worst of the others, ulp"],
                [row(n) for n in options.compiler]), "",
+        f"Machine: {about['cpu']}, {about['cores']} cores, {about['system']}; Python {platform.python_version()}, NumPy {np.__version__}, BLAS on one thread.", "",
         "Columns of ulp count runs by the largest difference of any element of any value or gradient. What is allowed is said in "
         "`benchmarks/random_programs.py`.",
     ]  # fmt: skip
