@@ -23,13 +23,12 @@ from .execute import Plan
 from .graph import UniversalGraph
 from .ir import GraphError, Node
 from .passes import optimize
-from .profile import Peaks, PlanStep, Profile
 from .sizes import Size, SizedGraph
 from .trace import Spec
 
 __all__ = [
     "Builder", "CompileWarning", "Compiled", "Cost", "GraphError", "Model", "Node", "NodeCost", "Parts", "Peaks", "Plan", "PlanStep", "Profile",
-    "Size", "SizedGraph", "Spec", "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "training_step",
+    "Size", "SizedGraph", "Spec", "TrainingStep", "UniversalGraph", "Update", "Value", "compile", "optimize", "profile_plan", "training_step",
 ]  # fmt: skip
 
 _LAZY = {
@@ -37,7 +36,8 @@ _LAZY = {
     "TrainingStep": "step",
     "Update": "stages",
     "training_step": "step",
-}  # they load the optimizers
+    **dict.fromkeys(("Peaks", "PlanStep", "Profile", "profile_plan"), "profile"),
+}  # they load the optimizers, or what few programs need
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ is done to one (``grad``, ``optimize``, ``select``, ``bind``) gives another, whi
 
 The other files of this folder each do one thing to graphs, and the methods here are thin: ``trace`` makes them of functions,
 ``builder`` of nodes; ``sizes`` lets a size be a symbol; ``passes`` and ``algebra`` rewrite them; ``execute`` runs them;
-``show``, ``cost`` and ``files`` print, weigh and keep them.
+``show`` and ``view`` print and draw them, ``cost`` weighs them, ``profile`` times them, and ``files`` keeps them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from autograd import backend
 from autograd.shapes import numpy_dtype
 
 from .cost import cost_of
@@ -200,10 +201,23 @@ def profile(
     peaks: Peaks | None = None,
 ) -> Profile:
     """A graph's plan, timed on these arguments; see ``UniversalGraph.profile``."""
+    values = given_values(graph, args, parameters)
+    return profile_plan(graph.plan(class_of(values), exact), values, repeats, peaks)
+
+
+def profile_plan(plan: Any, values: Sequence[Any], repeats: int = 5, peaks: Peaks | None = None) -> Profile:
+    """The time of each step of a plan, beside its roofline.
+
+    Args:
+        plan: of ``graph.plan`` or ``execute.make_plan``, or of your own: called with the values, with a graph as ``plan.graph``.
+        values: raw arrays for its inputs and parameters. A plan that writes into them gets copies.
+        repeats: how often it is run step by step, and as a whole; times are medians.
+        peaks: None: measured, once in a process.
+    """
     if repeats < 1:
         raise ValueError(f"profile: repeats must be at least 1, not {repeats}")
-    values = given_values(graph, args, parameters)
-    plan = graph.plan(class_of(values), exact)
+    if getattr(plan, "writes", None):
+        values = [backend.asarray(v, copy=True) for v in values]
     plan(values)  # what is done at first only
     times: dict[int, list[float]] = defaultdict(list)
     whole, steps = [], list[PlanStep]()
@@ -213,7 +227,7 @@ def profile(
         for i, step in enumerate(steps):
             times[i].append(_seconds(step.run))
     peaks = peaks or measured_peaks()
-    outside = _readers(graph)
+    outside = _readers(plan.graph)
     rows = []
     for i, step in enumerate(steps):
         flops, moved, busy = _work(step.nodes, outside, peaks)
@@ -238,7 +252,7 @@ def steps_of(plan: Any, values: Sequence[Any]) -> list[PlanStep]:
 def _statements(plan: Plan, values: Sequence[Any]) -> list[PlanStep]:
     """The statements of a plan of NumPy calls, each with what is let go behind it."""
     if plan.reuse and not all(v.flags.c_contiguous for v in values):
-        return _statements(Plan(plan.graph, plan.array_class, reuse=False), values)
+        return _statements(Plan(plan.graph, plan.array_class, reuse=False, writes=plan.writes), values)
     room = dict(plan._names)
     room.update(zip([plan.var[n] for n in plan._inputs], values, strict=True))
     return [PlanStep(label, nodes, functools.partial(exec, code, room)) for label, nodes, code in _compiled(plan)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from autograd import nn, ops
-from hammer.graph import Peaks, PlanStep, UniversalGraph
+from hammer.graph import Peaks, PlanStep, UniversalGraph, profile_plan
+from hammer.graph.execute import make_plan
 from hammer.graph.native import unavailable
 from hammer.graph.profile import SHOWN, measured_peaks, steps_of
 
@@ -73,6 +74,19 @@ def test_every_operation_has_its_cost_and_its_bound():
     slow = UniversalGraph.trace(f, a.astype(np.float64), w.astype(np.float64))
     rows = slow.profile(a.astype(np.float64), w.astype(np.float64), repeats=1, peaks=PEAKS).rows
     assert rows[1].bound == max(200 / 5e8, 320 / 1e9)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_plan_that_writes_into_its_inputs_leaves_them_alone_when_it_is_timed(exact):
+    w, x = np.ones((30, 40), np.float32), np.full((30, 40), 2.0, np.float32)
+    graph = UniversalGraph.trace(lambda w, x: w - 0.5 * ops.exp(x), w, x)
+    plan = make_plan(graph, np.ndarray, exact, writes={0: 0})
+    found = profile_plan(plan, [w, x], repeats=2, peaks=PEAKS)
+    assert found.seconds > 0
+    np.testing.assert_array_equal(w, 1.0)
+    (out,) = plan([w, x])
+    assert out is w
+    assert w[0, 0] < 1.0
 
 
 def test_views_move_nothing():
