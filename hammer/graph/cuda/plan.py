@@ -195,9 +195,10 @@ class _Loaded:
                 if isinstance(place, Offset) or place.index < ours:
                     view(arrays)[...] = value.reshape(t.shape)
                     continue
-                if value.base is not None or any(value is x for x in given):  # a view of memory that will be used for something else
-                    value = value.copy()
-                arrays[place.index] = self.cupy.ascontiguousarray(value).reshape(t.shape)
+                array = self.cupy.ascontiguousarray(self.cupy.asarray(value, dtype=t.dtype))
+                if array.base is not None or any(array is x for x in given):  # memory that will be used for something else
+                    array = array.copy()
+                arrays[place.index] = array.reshape(t.shape)
 
         return run
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..graph import UniversalGraph
+from ..native.lazy import Unlowered
 from ..native.lowering import Call, Lowered, lowered
 from ..native.schedule import Nest, Schedule, schedule
 from .expressions import PRELUDE
@@ -58,8 +59,10 @@ def program(graph: UniversalGraph, writes: Mapping[int, int] | None = None) -> P
         writes: outputs that are to end in the array of an input: output number -> input number (parameters after the inputs).
 
     Raises:
-        Unlowered: the graph has dtypes that no programs are generated for.
+        Unlowered: the graph has dtypes that no programs are generated for, or moves values between devices.
     """
+    if any(node.is_operation and node.op == "to_device" for node in graph.nodes):
+        raise Unlowered("a program has all its memory on one device")
     made = Program(low := lowered(graph, APART), (plan := schedule(low)), memory(plan, dict(writes or {})), "", [])
     texts: dict[str, str] = {}
     for i, step in enumerate(plan.steps):

@@ -11,10 +11,10 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import types
 
 import numpy as np
+import scipy.special
 
 HEADER = pathlib.Path(__file__).with_name("cuda_on_cpu.h")
 FAULTS = ("", "threads wait for others that never come to the barrier", "a shuffle of a part of a warp", "a block that is no multiple of a warp")
@@ -62,7 +62,7 @@ def _plain(x):
 
 def _ours(x):
     if isinstance(x, (list, tuple)):
-        return type(x)(map(_ours, x))
+        return getattr(x, "_make", type(x))(list(map(_ours, x)))
     return np.asarray(x).view(ndarray) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
@@ -120,15 +120,17 @@ def _running():
 
 
 class RawModule:
-    """CUDA C, compiled for the CPU. ``folder`` keeps the libraries of a test run."""
+    """CUDA C, compiled for the CPU. Functions are known by their names, which tell their text: what ``build`` has made is there."""
 
     folder: pathlib.Path
+    built: dict = {}
 
     def __init__(self, *, code, options):
-        self.library = ctypes.CDLL(str(_built(code, self.folder)))
+        assert not any("fast" in option for option in options)
+        build([code])
 
     def get_function(self, name):
-        function = self.library[f"run_{name}"]
+        function = self.built[name]
 
         def launch(grid, block, arrays):
             for a in arrays:
@@ -147,17 +149,26 @@ class RawModule:
         return launch
 
 
-def _built(code, folder):
-    names = re.findall(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(', code)
-    runs = [f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b) {{ return launch({n}, a, x, y, b); }}' for n in names]
-    text = "\n".join([f'#include "{HEADER}"', code, *runs])
-    made = folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.so"
-    if not made.exists():
-        source = made.with_suffix(".cpp")
-        source.write_text(text)
-        options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Werror", "-o", str(made)]
-        subprocess.run([COMPILER, *options, str(source)], check=True)
-    return made
+def build(codes):
+    """Compile the kernels of several programs together, which is quicker than one by one."""
+    kernels = {}
+    for code in codes:
+        prelude, *found = code.split('extern "C" __global__')
+        for text in found:
+            name = re.match(r" void __launch_bounds__\(\d+\) (\w+)\(", text)[1]
+            if name not in RawModule.built:
+                kernels[name] = f'extern "C" __global__{text}'
+    if not kernels:
+        return
+    runs = [f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b) {{ return launch({n}, a, x, y, b); }}' for n in kernels]
+    text = "\n".join([f'#include "{HEADER}"', prelude, *kernels.values(), *runs])
+    made = RawModule.folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.so"
+    source = made.with_suffix(".cpp")
+    source.write_text(text)
+    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Werror"]
+    subprocess.run([COMPILER, *options, "-o", str(made), str(source)], check=True)
+    library = ctypes.CDLL(str(made))
+    RawModule.built |= {name: library[f"run_{name}"] for name in kernels}
 
 
 # ---- the module ----
@@ -183,16 +194,38 @@ def ascontiguousarray(value):
     return value.copy()
 
 
-def module(folder):
-    """The module, which builds its kernels in a folder; to be put at ``sys.modules["cupy"]``."""
+class Library(types.ModuleType):
+    """A library of NumPy's kind whose functions return arrays of the device."""
+
+    def __init__(self, name, home, **own):
+        super().__init__(name)
+        self.home = home
+        self.__dict__.update(own)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self.home, name)
+        if isinstance(found, type) or not callable(found):
+            return Library(found.__name__, found) if isinstance(found, types.ModuleType) else found
+
+        def function(*args, device=None, **given):
+            _running()
+            return _ours(found(*args, **given))
+
+        return function
+
+
+def modules(folder):
+    """What is to be at ``sys.modules``, by name; kernels are built in a folder."""
     RawModule.folder = folder
     cuda = types.SimpleNamespace(Device=Device, Stream=Stream, get_current_stream=lambda: _now, is_available=lambda: True)
-    made = types.ModuleType("cupy")
-    made.__getattr__ = lambda name: getattr(np, name)
-    for name, value in {
-        "ndarray": ndarray, "empty": empty, "asarray": asarray, "ascontiguousarray": ascontiguousarray, "RawModule": RawModule, "cuda": cuda,
-    }.items():  # fmt: skip
-        setattr(made, name, value)
-    return made
-
-
+    tricks = types.SimpleNamespace(as_strided=functools.partial(np.lib.stride_tricks.as_strided, subok=True))
+    cupy = Library(
+        "cupy", np, ndarray=ndarray, empty=empty, asarray=asarray, ascontiguousarray=ascontiguousarray, RawModule=RawModule, cuda=cuda,
+        lib=types.SimpleNamespace(stride_tricks=tricks), matmul=np.matmul,
+    )  # fmt: skip
+    return {
+        "cupy": cupy, "cupyx": types.ModuleType("cupyx"), "cupyx.scipy": types.ModuleType("cupyx.scipy"),
+        "cupyx.scipy.special": Library("cupyx.scipy.special", scipy.special),
+    }  # fmt: skip
