@@ -14,6 +14,7 @@ parameters do. Everything that reads the old value comes before that.
 ``plan.source`` is the program, to be read. An error in it names the operation, its inputs, and the line of the user's source.
 """
 
+import contextlib
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,6 +142,11 @@ def make_plan(
         native = _native(graph, writes)
         if native is not None:
             return native
+    elif not exact and backend.namespace(array_class).__name__ == "cupy":
+        from .cuda import CudaPlan, Unlowered
+
+        with contextlib.suppress(Unlowered):
+            return CudaPlan(graph, array_class, checked_writes(graph, writes or {}))
     return Plan(graph, array_class, writes=writes)
 
 

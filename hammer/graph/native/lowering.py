@@ -68,6 +68,7 @@ class Lowered:
         outputs: one term for each output of the graph.
         calls: by the term of their first output.
         checks: inputs that are used as indices, which must be within [0, n): pairs of input number and n, and the row's name.
+        apart: rows that their own kernels do.
     """
 
     pool: dict = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Lowered:
     outputs: list[Term] = field(default_factory=list)
     calls: dict[Term, Call] = field(default_factory=dict)
     checks: list[tuple[int, int, str]] = field(default_factory=list)
+    apart: frozenset[str] = frozenset()
 
     def call(
         self, kind: str, args: Sequence[Term], outputs: Sequence[tuple], node: Node | None = None, given: Any = None
@@ -89,13 +91,13 @@ class Lowered:
         return made
 
 
-def lowered(graph: UniversalGraph) -> Lowered:
-    """The terms of a graph.
+def lowered(graph: UniversalGraph, apart: frozenset[str] = frozenset()) -> Lowered:
+    """The terms of a graph. Rows with a name in ``apart`` become calls of their own kernels.
 
     Raises:
         Unlowered: it has values of other dtypes than those in ``lazy.DTYPES``.
     """
-    done = Lowered()
+    done = Lowered(apart=apart)
     values: dict[Node, Any] = {}
     for i, node in enumerate((*graph.inputs, *graph.parameter_nodes.values())):
         values[node] = term(done.pool, "buffer", (), node.shape, node.dtype, ("input", i))
@@ -134,8 +136,8 @@ def _constant(done: Lowered, node: Node) -> Any:
 def _lower(done: Lowered, node: Node, inputs: list[Any]) -> Any:
     avals = list(zip(node.shape, node.dtype, strict=True)) if node.several else [(node.shape, node.dtype)]
     try:
-        if form_of(node.row) or not any(isinstance(x, Term) for x in inputs):
-            raise Unlowered("a form of mixed precision, or of constants")
+        if form_of(node.row) or not any(isinstance(x, Term) for x in inputs) or node.op in done.apart:
+            raise Unlowered("a form of mixed precision, or of constants, or a row that is to be apart")
         found = ROWS.get(node.op)
         if found is not None:
             made = found(done, *inputs, **node.attributes)

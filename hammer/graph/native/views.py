@@ -44,7 +44,10 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The axes that a reshape turns into one another: the least groups of equal size. Axes of length 1 are left out."""
+    """The axes that a reshape turns into one another: the least groups of equal size. Axes of length 1 are left out,
+    and of arrays without elements all."""
+    if 0 in old or 0 in new:
+        return []
     a = [i for i, n in enumerate(old) if n != 1]
     b = [j for j, n in enumerate(new) if n != 1]
     found = []
