@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import evidence, meters, optimizers, problems, protocol, stats
+from . import evidence, optimizers, problems, protocol, stats
 from .comparison import Comparison
 from .config import Config
 from .evidence import FEWEST_SEEDS, Control, Pairing, Profiles
@@ -47,22 +47,33 @@ AXES = {
 }
 """What a loss may be drawn over."""
 
+RUN_COSTS = ("cpu_seconds", "wall_seconds", "flops", "bytes_moved", "peak_bytes", "mpi_bytes")
+"""What a run is said to cost: for a step, but for the peak of memory and the bytes sent by MPI, which are a run's."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One optimizer on one workload."""
+    """One optimizer on one workload, over its scoring runs.
+
+    ``to_target`` has what was spent until the target, by the names of ``protocol.COSTS``, ``costs`` what a run costs, by those
+    of ``RUN_COSTS``; both are medians with intervals, and lack what was not measured or counted.
+    """
 
     hyper: dict[str, float] | None
     tuning: list[Setting]
     runs: int
     hits: int
     failed: int
-    steps: Estimate | None
-    seconds: Estimate | None
+    to_target: dict[str, Estimate]
     final: Estimate | None
     metric: float
-    step_milliseconds: float
+    costs: dict[str, Estimate]
     curve: Curve | None
+
+    @property
+    def steps(self) -> Estimate | None:
+        """Steps to the target; None without runs."""
+        return self.to_target.get("steps")
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,18 @@ class Summary:
     verdict: str
     trial_seconds: float
 
+    @property
+    def energy(self) -> str:
+        """Which joules there are: "joules" if a counter was readable, else "joules_estimate", those of the model."""
+        curves = [cell.curve for cell in self.cells.values() if cell.curve is not None]
+        return "joules" if any("joules" in curve.spent for curve in curves) else "joules_estimate"
+
+    @property
+    def to_target(self) -> dict[str, str]:
+        """The costs that are shown until the target, and what they are called."""
+        shown = ("steps", "cpu_seconds", "flops", self.energy)
+        return {name: AXES[name].removesuffix(" from FLOPs and bytes") for name in shown}
+
 
 def summarise(comparison: Comparison) -> Summary:
     """Compute a summary of the trials that are finished."""
@@ -116,9 +139,7 @@ def summarise(comparison: Comparison) -> Summary:
     controls: list[Control] = []
     profiles, budget, friedman = None, {}, None
     if ranked:
-        steps = np.array(
-            [[[t.to_target(values[w])[0] for t in scoring[w, o]] for o in config.optimizers] for w in ranked]
-        )
+        steps = np.array([[[t.to_target(values[w]) for t in scoring[w, o]] for o in config.optimizers] for w in ranked])
         steps = steps.transpose(0, 2, 1)  # workloads, seeds, optimizers
         pairings = evidence.pairings(config, ranked, steps, rng)
         ranking = _ranking(config, ranked, steps, cells, pairings, rng)
@@ -164,21 +185,31 @@ def _target(config: Config, workload: str, scoring: dict[Pair, list[Trial]]) -> 
     return loss, how
 
 
-def _median(values: list[float], config: Config, rng: np.random.Generator) -> Estimate:
-    array = np.array(values)
-    return Estimate(stats.median(array), *stats.median_interval(array, config.confidence, config.resamples, rng))
+def _medians(columns: dict[str, list[float]], config: Config, rng: np.random.Generator) -> dict[str, Estimate]:
+    """The median of each column over runs, with its interval; a resample draws runs, for all columns at once. A column with
+    a NaN, which was not measured in every run, is left out."""
+    known = {name: values for name, values in columns.items() if values and not np.isnan(values).any()}
+    if not known:
+        return {}
+    table = np.array([*known.values()]).T
+    ends = stats.median_interval(table, config.confidence, config.resamples, rng)
+    return {name: Estimate(*map(float, e)) for name, *e in zip(known, stats.median(table), *ends, strict=True)}
 
 
-def _spent(step: np.ndarray, trials: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    found = {"steps": step.astype(float)}
-    for name in ("cpu_seconds", "flops", "joules", "bytes_moved"):
-        rows = [arrays[name] for arrays in trials if name in arrays]  # reports of earlier versions have none
-        if rows and np.all(np.isfinite(rows)):
-            found[name] = np.median(rows, axis=0)
-    moved = found.pop("bytes_moved", None)
-    if moved is not None and "flops" in found and "joules" not in found:
-        found["joules_estimate"] = np.array([meters.estimate(f, b) for f, b in zip(found["flops"], moved, strict=True)])
+def _spent(trials: list[Trial]) -> dict[str, np.ndarray]:
+    found = {}
+    for name in AXES:
+        rows = [t.spent(name) for t in trials]
+        if all(row is not None for row in rows) and not (name == "joules_estimate" and "joules" in found):
+            found[name] = np.median(np.array(rows, float), axis=0)
     return found
+
+
+def _run_costs(trial: Trial) -> dict[str, float]:
+    record = trial.record
+    found = {name: float(math.nan if record.get(name) is None else record[name]) for name in RUN_COSTS}
+    steps = record["steps"] or math.nan
+    return {name: value if name in ("peak_bytes", "mpi_bytes") else value / steps for name, value in found.items()}
 
 
 def _cell(
@@ -191,26 +222,25 @@ def _cell(
         if trials:
             steps, loss = protocol.rating(trials, target)
             tuning.append(Setting(hyper, loss, steps, sum(t.status != "finished" for t in trials)))
-    to_target = [t.to_target(target) for t in runs]
+    to_target = {name: [t.to_target(target, name) for t in runs] for name in protocol.COSTS}
     with_arrays = [t for t in runs if t.arrays]
     curve = None
     if with_arrays:
         losses = np.array([t.arrays["loss"] for t in with_arrays])
         step = with_arrays[0].arrays["eval_step"]
         low, median, high = (stats.quantile(losses, q) for q in (0.25, 0.5, 0.75))
-        curve = Curve(step, median, low, high, _spent(step, [t.arrays for t in with_arrays]))
-    rates = [t.record["wall_seconds"] / t.record["steps"] for t in with_arrays if t.record["steps"]]
+        curve = Curve(step, median, low, high, _spent(with_arrays))
+    costs = [_run_costs(t) for t in with_arrays if t.record["steps"]]
     return Cell(
         hyper=None if state.chosen is None else state.settings[state.chosen],
         tuning=tuning,
         runs=len(runs),
-        hits=int(sum(np.isfinite(steps) for steps, _ in to_target)),
+        hits=sum(map(math.isfinite, to_target["steps"])),
         failed=sum(t.status != "finished" for t in runs),
-        steps=_median([steps for steps, _ in to_target], config, rng) if runs else None,
-        seconds=_median([seconds for _, seconds in to_target], config, rng) if runs else None,
-        final=_median([t.final_loss for t in runs], config, rng) if runs else None,
+        to_target=_medians(to_target, config, rng),
+        costs=_medians({name: [c[name] for c in costs] for name in RUN_COSTS}, config, rng),
+        final=_medians({"final": [t.final_loss for t in runs]}, config, rng).get("final"),
         metric=float(np.median([t.arrays["metric"][-1] for t in with_arrays])) if with_arrays else np.nan,
-        step_milliseconds=1000.0 * float(np.median(rates)) if rates else np.nan,
         curve=curve,
     )
 

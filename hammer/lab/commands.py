@@ -131,9 +131,10 @@ def listing(arguments: argparse.Namespace) -> int:
             target = f"target {problem.target.loss:g}" if problem.target else "no frozen target"
             print(f"{problem.name:<23} {problem.about}; {problem.steps} steps, {target} ({problem.loss})")
     else:
+        width = max(map(len, optimizers.names())) + 2
         for entry in map(optimizers.get, optimizers.names()):
             fixed = f"; fixed: {text.settings(entry.fixed)}" if entry.fixed else ""
-            print(f"{entry.name:<18}{entry.title}; {entry.searched}{fixed}")
+            print(f"{entry.name:<{width}}{entry.title}; {entry.searched}{fixed}")
     return 0
 
 

@@ -241,9 +241,7 @@ def controls(
         again = [comparison.finished(getattr(comparison.pair(w, name), phase)) for w in ranked]
         if any(len(trials) < config.seeds for trials in again):
             continue
-        other = np.array(
-            [[t.to_target(targets[w])[0] for t in trials] for w, trials in zip(ranked, again, strict=True)]
-        )
+        other = np.array([[t.to_target(targets[w]) for t in trials] for w, trials in zip(ranked, again, strict=True)])
         both = np.stack([steps[:, :, config.optimizers.index(name)], other], axis=-1)
         found.append(Control(kind, name, control(config, stats.speeds(both, unit), kind == "handicap", rng)))
     return found

@@ -17,7 +17,7 @@ from .store import Store
 
 FILES = (
     "config.yaml", "environment.json", "trials.csv", "curves.npz", "canary.npz", "results.json", "summary.md", "ranking.csv",
-    "pairs.csv", "targets.csv", "tables.tex", "report.svg", "index.html",
+    "pairs.csv", "targets.csv", "costs.csv", "tables.tex", "report.svg", "index.html",
 )  # fmt: skip
 """A report's files."""
 

@@ -10,8 +10,8 @@ byte moved (100 for 8 bytes from a cache of 1 MB), in 45 nm; Horowitz, "Computin
 out instructions, Python and idling, so it is a lower bound that orders methods by their arithmetic."""
 
 
-def estimate(flops: float, moved: float) -> float:
-    """Joules of so many floating-point operations and bytes by that model: an estimate, never a measurement."""
+def estimate(flops: Any, moved: Any) -> Any:
+    """Joules of so many floating-point operations and bytes (numbers or arrays) by that model: an estimate, never a measurement."""
     return 1e-12 * (PICOJOULES[0] * flops + PICOJOULES[1] * moved)
 
 
@@ -42,6 +42,15 @@ class Joules:
             self.joules += 1e-6 * ((now - entry[2]) % entry[1] if now < entry[2] else now - entry[2])
             entry[2] = now
         return self.joules
+
+
+def mpi_bytes(own: bool) -> int | None:
+    """Bytes that a trial has sent by MPI while it trained.
+
+    Trials are one process each, so the built-in problems and optimizers send nothing. What a person's ``own`` code does is not
+    measured: None, unless MPI is not loaded at all. Tasks and records that the MPI executor sends are not the trial's.
+    """
+    return None if own and "mpi4py.MPI" in sys.modules else 0
 
 
 class PeakMemory:

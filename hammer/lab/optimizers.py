@@ -72,6 +72,15 @@ def _ldog(**options: Any) -> Any:
     return importlib.import_module("hammer.dog").ldog(**options)
 
 
+def _lookahead(base: str) -> Callable[..., Any]:
+    """Lookahead around a recipe of ``autograd.optim``."""
+
+    def make(*, k: int, alpha: float, **options: Any) -> Any:
+        return _recipe("lookahead")(transform=_recipe(base)(**options), k=k, alpha=alpha)
+
+    return make
+
+
 def _vortex(base: str) -> Callable[..., Any]:
     """VortexGrad, with the settings ``vortex``, in front of a recipe of ``autograd.optim``."""
 
@@ -86,7 +95,7 @@ _LR = {"lr": LogRange(1e-4, 1.0)}
 _VORTEX = {"vortex": {"decays": (0.98, 0.998), "gains": (5.0, 20.0), "direct": 1.0, "gate": "coordinate"}}
 
 # The defaults are those of the recipes, which are PyTorch's where it has the method, else the paper's or its code's; those of
-# VortexGrad are those of the optimizer behind it.
+# VortexGrad and Lookahead are those of the optimizer that they are put around.
 ENTRIES = {
     entry.name: entry
     for entry in (
@@ -121,6 +130,23 @@ ENTRIES = {
         ),
         Entry("shampoo", "Shampoo, grafted to RMSprop", _recipe("shampoo"), _LR, defaults={"lr": 1e-3}),
         Entry("soap", "SOAP", _recipe("soap"), _LR, defaults={"lr": 3e-3}),
+        Entry(
+            "lookahead",
+            "Lookahead around Adam",
+            _lookahead("adam"),
+            _LR,
+            {"k": 5, "alpha": 0.5},
+            defaults={"lr": 1e-3},
+        ),
+        Entry(
+            "schedule_free_adamw",
+            "Schedule-Free AdamW",
+            _recipe("schedule_free_adamw"),
+            _LR,
+            {"weight_decay": 0.01},
+            defaults={"lr": 2.5e-3},
+        ),
+        Entry("lbfgs", "L-BFGS, with a fixed step", _recipe("lbfgs"), _LR, {"memory": 10}, defaults={"lr": 1.0}),
         Entry("ldog", "L-DoG", _ldog, {}),
         Entry("vortex", "VortexGrad + SGD", _vortex("sgd"), _LR, _VORTEX, baseline=False, defaults={"lr": 1e-3}),
         Entry(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import discovery, optimizers, problems
+from . import discovery, meters, optimizers, problems
 from .config import Config
 from .environment import arithmetic, code_version
 from .seeds import indices
@@ -40,6 +40,9 @@ That of AlgoPerf's self-tuning ruleset in its first competition (v0.5; v0.6 give
 
 HANDICAP = 0.1
 """What the handicap control multiplies a tuned learning rate by."""
+
+COSTS = ("steps", "cpu_seconds", "flops", "joules", "joules_estimate", "seconds")
+"""What a trial spends on its way; ``seconds`` are those of the clock on the wall."""
 
 Pair = tuple[str, str]
 """A workload and an optimizer."""
@@ -69,14 +72,22 @@ class Trial:
         step = self.arrays["eval_step"]
         return float(self.arrays["loss"][step <= within * step[-1]].min())
 
-    def to_target(self, target: float | None) -> tuple[float, float]:
-        """Steps and seconds to the first evaluation at or below ``target``; infinite if there is none."""
-        if target is None or not self.arrays:
-            return math.inf, math.inf
-        reached = np.flatnonzero(self.arrays["loss"] <= target)
-        if len(reached) == 0:
-            return math.inf, math.inf
-        return float(self.arrays["eval_step"][reached[0]]), float(self.arrays["seconds"][reached[0]])
+    def spent(self, cost: str) -> np.ndarray | None:
+        """What had been spent at each evaluation: one of ``COSTS``. None if it was not measured or counted."""
+        if cost == "joules_estimate":
+            flops, moved = self.spent("flops"), self.spent("bytes_moved")
+            return None if flops is None or moved is None else meters.estimate(flops, moved)
+        found = self.arrays.get("eval_step" if cost == "steps" else cost)
+        return None if found is None or np.isnan(found).any() else found
+
+    def to_target(self, target: float | None, cost: str = "steps") -> float:
+        """What was spent until the first evaluation at or below ``target``: steps, or another of ``COSTS``. Infinite if there is
+        none or an error was raised; NaN if it was not measured or counted."""
+        spent = self.spent(cost)
+        if spent is None:
+            return math.nan if self.arrays else math.inf
+        reached = np.flatnonzero(self.arrays["loss"] <= (-math.inf if target is None else target))
+        return float(spent[reached[0]]) if len(reached) else math.inf
 
 
 @cache
@@ -162,7 +173,7 @@ def target_of(config: Config, workload: str) -> float | None:
 
 def rating(trials: Sequence[Trial], target: float | None) -> tuple[float, float]:
     """What settings are chosen by, the lower the better: median steps to the target, then median final loss."""
-    return statistics.median(t.to_target(target)[0] for t in trials), statistics.median(t.final_loss for t in trials)
+    return statistics.median(t.to_target(target) for t in trials), statistics.median(t.final_loss for t in trials)
 
 
 def winner(tuned: Sequence[Sequence[Trial]], target: float | None) -> int:

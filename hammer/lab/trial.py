@@ -110,7 +110,8 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         joules += energy.read() - joules_before
         arrays["seconds"][row:], arrays["cpu_seconds"][row:], arrays["joules"][row:] = wall, cpu, joules
         if diverged_at is None:
-            judged, metric = task.evaluate()
+            with optimizer.evaluation():
+                judged, metric = task.evaluate()
             if math.isfinite(judged):
                 arrays["loss"][row], arrays["metric"][row] = judged, metric
             else:
@@ -138,9 +139,10 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
 
 
 def _counts(spec: TrialSpec, steps: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What is counted, not measured; and the arrays ``flops`` and ``bytes_moved`` at each evaluation. A trial is one
-    process: it sends nothing by MPI."""
-    found: dict[str, Any] = {"gradient_evaluations": steps, "mpi_bytes": 0, "uncounted": None}
+    """What is counted, not measured; and the arrays ``flops`` and ``bytes_moved`` at each evaluation."""
+    own = problems.own_file(spec.problem) or optimizers.own_file(spec.optimizer)
+    found: dict[str, Any] = {"gradient_evaluations": steps, "mpi_bytes": meters.mpi_bytes(own is not None)}
+    found["uncounted"] = None
     at = np.minimum(arrays["eval_step"], steps)
     totals = np.full((len(at), 2), np.nan)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hammer.lab import analysis, environment, evidence, problems, protocol, stats
+from hammer.lab import analysis, environment, evidence, meters, problems, protocol, stats
 from hammer.lab.analysis import Summary
 from hammer.lab.comparison import Comparison
 from hammer.lab.config import Config
@@ -37,8 +37,13 @@ def summarised(tmp_path: Path, hit_at: Callable[[TrialSpec, str, int], float], c
             "loss": np.where(step >= at, 0.5, 2.0) * target,
             "seconds": step * 0.5,
             "metric": step * 1.0,
+            "cpu_seconds": step * 0.25,
+            "flops": step * 100.0,
+            "bytes_moved": step * 8.0,
+            "joules": np.full(101, np.nan),
         }
         record: dict[str, Any] = {"spec": spec.described(), "status": "finished", "wall_seconds": 50.0, "steps": 100}
+        record |= {"cpu_seconds": 25.0, "flops": 1e4, "bytes_moved": 800.0, "peak_bytes": 10**8, "mpi_bytes": 0}
         return Trial(record, arrays)
 
     for pair in comparison.pairs:
@@ -59,7 +64,12 @@ def test_ranking_leads_and_cells(tmp_path: Path) -> None:
     assert all(lead.low == lead.high == lead.value for lead in leads)
     assert [(row.hits, row.runs, row.failed) for row in summary.ranking] == [(16, 16, 0)] * 3
     cell = summary.cells["quadratic", "sgd"]
-    assert (cell.steps.value, cell.seconds.value, cell.hits, cell.step_milliseconds) == (20.0, 10.0, SEEDS, 500.0)  # type: ignore[union-attr]
+    to_target, costs = ({name: e.value for name, e in costs.items()} for costs in (cell.to_target, cell.costs))
+    estimate = meters.estimate(2000.0, 160.0)
+    assert cell.hits == SEEDS and (summary.energy, "joules" in to_target) == ("joules_estimate", False)
+    assert to_target == {"steps": 20, "seconds": 10, "cpu_seconds": 5, "flops": 2000, "joules_estimate": estimate}
+    of_a_step = {"cpu_seconds": 0.25, "wall_seconds": 0.5, "flops": 100, "bytes_moved": 8}
+    assert costs == of_a_step | {"peak_bytes": 1e8, "mpi_bytes": 0}
     assert summary.verdict.startswith("Adam reaches the targets fastest") and "SGD (difference 0.50" in summary.verdict
     same, slow = summary.controls
     assert (same.kind, same.passed, same.difference.value) == ("A/A", True, 0.0)

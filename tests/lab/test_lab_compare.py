@@ -4,6 +4,7 @@ import csv
 import html.parser
 import io
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -23,6 +24,7 @@ from hammer.lab import config, executors, progress, protocol, trial
 from hammer.lab.cli import main
 from hammer.lab.comparison import Comparison
 from hammer.lab.environment import describe
+from hammer.lab.report.text import amount
 from hammer.lab.store import Store
 from hammer.lab.trial import TIMES, TrialSpec
 
@@ -315,6 +317,7 @@ def test_the_page_has_all_parts_and_needs_nothing_from_outside(done: Path) -> No
         "Performance profile",
         "Loss curves",
         "Time to target",
+        "What a run costs",
         "Tuning",
         "Failed trials",
         "Workloads",
@@ -345,6 +348,55 @@ def test_the_picture_stands_alone(done: Path) -> None:
     assert root.tag.endswith("svg")
     assert "Ill-conditioned quadratic" in text and "VortexGrad + AdamW" in text
     assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|url\(|@import", text)
+
+
+def test_costs_stand_in_every_form_of_the_tables(done: Path) -> None:
+    """Until the target and in all: Markdown, LaTeX, CSV and the page say the same of a run."""
+    folder = done / "reports/tiny"
+    markdown, latex, page = ((folder / name).read_text() for name in ("summary.md", "tables.tex", "index.html"))
+    result = json.loads((folder / "results.json").read_text())
+    energy = next(name for name in ("joules", "joules_estimate") if name in result["cells"][0]["to_target"])
+    label = {"joules": "Joules", "joules_estimate": "Joules, estimated"}[energy]
+    head = ["Hit", "Steps", "Processor seconds", "FLOPs", label, "Final loss"]
+    assert f"| {' | '.join(head)} |" in markdown and " & ".join(head) in latex
+    shown = "".join(f'<th scope="col"><button>{name}</button></th>' for name in head)
+    assert shown in page
+    for text in (markdown, latex.replace("}", ""), page):
+        assert ("Joules were not measured" in text) == (energy == "joules_estimate")
+        assert all(name in text for name in ("Peak memory", "FLOPs of a step", "Sent by MPI"))
+    tables = [
+        list(csv.DictReader(io.StringIO((folder / f"{n}.csv").read_text()))) for n in ("targets", "costs", "trials")
+    ]
+    for cell, to_target, costs in zip(result["cells"], *tables[:2], strict=True):
+        runs = [
+            r
+            for r in tables[2]
+            if (r["workload"], r["optimizer"], r["phase"]) == (cell["workload"], cell["optimizer"], "scoring")
+        ]
+        peak = np.median([float(run["peak_bytes"]) for run in runs])
+        assert float(costs["peak_bytes"]) == cell["costs"]["peak_bytes"]["value"] == peak > 1e6
+        assert costs["mpi_bytes"] == "0.0" and float(costs["flops_per_step"]) == float(runs[0]["flops"]) / 20
+        hits = [float(run["steps_to_target"]) for run in runs]
+        assert float(to_target["steps"]) == np.median(hits)
+        assert (
+            (float(to_target["flops"]) < np.inf) == (float(to_target["cpu_seconds"]) < np.inf) == (max(hits) < np.inf)
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (1.2345e9, "1.23 GB"),
+        (999.9e3, "1 MB"),
+        (0.0, "0 B"),
+        (3.2e-7, "320 nB"),
+        (math.inf, "∞"),
+        (math.nan, "–"),
+        (5.0, "5 B"),
+    ],
+)
+def test_amounts_in_words(value: float, said: str) -> None:
+    assert amount(value, "B") == said
 
 
 def test_summary_tables_and_raw_data_agree(done: Path) -> None:

@@ -128,9 +128,8 @@ def test_shapes_and_sources_of_the_data() -> None:
 
 def test_time_to_target_is_the_first_evaluation_at_or_below_it() -> None:
     run = trial([9.0, 4.0, 2.0, 3.0])
-    assert run.to_target(2.0) == (20.0, 1.0)
-    assert run.to_target(4.5) == (10.0, 0.5)
-    assert run.to_target(1.0) == (math.inf, math.inf)
+    assert [run.to_target(loss) for loss in (2.0, 4.5, 1.0, None)] == [20.0, 10.0, math.inf, math.inf]
+    assert [run.to_target(loss, "seconds") for loss in (2.0, 4.5, 1.0)] == [1.0, 0.5, math.inf]
     assert (run.final_loss, run.best_loss(), run.best_loss(0.5)) == (3.0, 2.0, 4.0)
 
 
@@ -138,7 +137,18 @@ def test_divergence_and_errors_count_as_infinity() -> None:
     diverged = trial([9.0, 1.0, math.inf, math.inf], status="diverged")
     raised = Trial({"status": "error"}, {})
     assert diverged.final_loss == diverged.best_loss() == raised.final_loss == raised.best_loss() == math.inf
-    assert raised.to_target(1.0) == (math.inf, math.inf)
+    assert raised.to_target(1.0) == raised.to_target(1.0, "joules") == math.inf
+
+
+def test_what_was_not_measured_is_no_number() -> None:
+    run = trial([9.0, 4.0, 2.0])
+    run.arrays.update(flops=np.array([0.0, 1e12, 2e12]), joules=np.full(3, np.nan))
+    assert run.to_target(4.0, "flops") == 1e12
+    for cost in ("joules", "joules_estimate", "cpu_seconds"):  # NaN; bytes are lacking; there is no such array
+        assert math.isnan(run.to_target(4.0, cost))
+    run.arrays["bytes_moved"] = np.array([0.0, 8e11, 1e12])
+    assert run.to_target(4.0, "joules_estimate") == pytest.approx(2.3 + 10.0)
+    assert run.to_target(1.0, "joules_estimate") == math.inf
 
 
 def test_the_winner_is_fastest_to_the_target_then_lowest_at_the_end() -> None:

@@ -58,7 +58,8 @@ def test_what_tunes_itself_has_three_times_the_steps() -> None:
 
 def test_the_defaults_are_those_of_the_recipes() -> None:
     for name, entry in optimizers.ENTRIES.items():
-        recipe = {"momentum": "sgd", "nesterov": "sgd", "vortex": "sgd", "vortex_adamw": "adamw"}.get(name, name)
+        around = {"vortex": "sgd", "vortex_adamw": "adamw", "lookahead": "adam"}
+        recipe = {"momentum": "sgd", "nesterov": "sgd", **around}.get(name, name)
         assert entry.without_default == []
         options = inspect.signature(getattr(optim, recipe)).parameters if entry.space else {}
         assert entry.defaults == {key: options[key].default for key in entry.space}

@@ -85,6 +85,9 @@ def test_intervals() -> None:
     assert low in (1.0, 2.0) and high == INF
     assert stats.median_interval(np.array([INF] * 4), 0.95, 100, np.random.default_rng(0)) == (INF, INF)
     assert stats.median_interval(np.array([7.0] * 4), 0.95, 100, np.random.default_rng(0)) == (7.0, 7.0)
+    columns = np.array([[1.0, 2.0, 3.0, 4.0, INF], [10.0, 20.0, 30.0, 40.0, INF]]).T  # resamples draw rows
+    lows, highs = stats.median_interval(columns, 0.95, 2000, np.random.default_rng(0))
+    assert lows.tolist() == [low, 10 * low] and highs.tolist() == [INF, INF]
 
 
 def test_the_median_interval_covers_the_median() -> None:

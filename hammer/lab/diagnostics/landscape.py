@@ -80,7 +80,8 @@ def _descend(d: Diagnostic, transform: Any, streams: Streams) -> float:
         if not np.isfinite(x.raw).all():
             return math.inf
         if t >= d.steps - d.tail:
-            seen.append(float(d.judge(x.raw, t)))
+            with optimizer.evaluation():
+                seen.append(float(d.judge(x.raw, t)))
     loss = float(np.mean(seen))
     return loss if math.isfinite(loss) else math.inf
 

@@ -44,6 +44,7 @@ def write(
         "ranking.csv": tables.ranking_csv(summary),
         "pairs.csv": tables.pairs_csv(summary),
         "targets.csv": tables.targets_csv(summary),
+        "costs.csv": tables.costs_csv(summary),
         "tables.tex": tables.latex(summary),
         "report.svg": charts.picture(summary),
         "summary.md": markdown.document(summary, environment, command),

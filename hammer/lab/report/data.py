@@ -39,7 +39,7 @@ def trials_csv(comparison: Comparison, summary: Summary) -> str:
     for key, trial in comparison.ordered():
         record, spec = trial.record, trial.record["spec"]
         target = summary.targets[spec["problem"]]
-        steps, seconds = trial.to_target(target[0] if target else None)
+        steps, seconds = (trial.to_target(target[0] if target else None, cost) for cost in ("steps", "seconds"))
         hyper = ";".join(f"{name}={value!r}" for name, value in spec["hyper"].items())
         row = [
             key,
@@ -106,7 +106,8 @@ def results_json(summary: Summary) -> str:
         "budget": {name: curve.tolist() for name, curve in summary.budget.items()},
         "cells": [
             {"workload": w, "optimizer": o, "hyper": c.hyper, "hits": c.hits, "runs": c.runs, "failed": c.failed}
-            | {"steps": _estimate(c.steps), "seconds": _estimate(c.seconds), "final_loss": _estimate(c.final), "final_metric": _finite(c.metric)}
+            | {"to_target": {name: _estimate(e) for name, e in c.to_target.items()}, "costs": {name: _estimate(e) for name, e in c.costs.items()}}
+            | {"final_loss": _estimate(c.final), "final_metric": _finite(c.metric)}
             for (w, o), c in summary.cells.items()
         ],
         "errors": [{k: t.record.get(k) for k in ("key", "spec", "error", "traceback")} for t in summary.failures if t.status == "error"],

@@ -6,7 +6,7 @@ from .. import optimizers, stats
 from ..analysis import Summary
 from ..evidence import FEWEST_SEEDS, controls_sentence
 from . import charts, tables, text
-from .page import sort, table
+from .page import interval, sort, table
 
 _CLASS = {"better": "good", "worse": "good", "equal": "", "undecided": "bad"}
 
@@ -35,7 +35,7 @@ def pairs(summary: Summary) -> str:
     lines = []
     for pair, cells in zip(summary.pairings, rows, strict=True):
         values = (pair.difference.value, pair.improvement.value)
-        numbers = "".join(f"<td {sort(v)}>{_interval(c)}</td>" for v, c in zip(values, cells[1:3], strict=True))
+        numbers = "".join(f"<td {sort(v)}>{interval(c)}</td>" for v, c in zip(values, cells[1:3], strict=True))
         css = _CLASS[pair.verdict.word]
         lines.append(
             f'<tr><td class="left">{escape(cells[0])}</td><td class="left wrap"><span class="{css}">{escape(cells[4])}</span></td>'
@@ -44,7 +44,7 @@ def pairs(summary: Summary) -> str:
     listed = table([(head[0], True), (head[4], True), *((label, False) for label in head[1:4])], lines)
     each = [
         f'<tr><td class="left">{escape(cells[0])}</td><td class="left">{escape(cells[1])}</td>'
-        f"<td {sort(w.difference.value)}>{_interval(cells[2])}</td><td {sort(w.p)}>{cells[3]}</td><td {sort(w.corrected)}>{cells[4]}</td></tr>"
+        f"<td {sort(w.difference.value)}>{interval(cells[2])}</td><td {sort(w.p)}>{cells[3]}</td><td {sort(w.corrected)}>{cells[4]}</td></tr>"
         for w, cells in zip([w for p in summary.pairings for w in p.workloads], by_rows, strict=True)
     ]
     by_workload = table([(label, i < 2) for i, label in enumerate(by_head)], each)
@@ -59,11 +59,6 @@ def pairs(summary: Summary) -> str:
         f"<section><h2>Pairs</h2>{listed}{''.join(f'<p class=soft>{escape(note)}</p>' for note in notes)}"
         f'<details><summary class="soft">Every pair on every workload</summary>{by_workload}</details></section>'
     )
-
-
-def _interval(shown: str) -> str:
-    head, _, tail = shown.partition(" [")
-    return f"{head}{f'<small>[{tail}</small>' if tail else ''}"
 
 
 def profile(summary: Summary, legend: str) -> str:

@@ -5,10 +5,10 @@ from html import escape
 from typing import Any
 
 from .. import optimizers, problems, protocol
-from ..analysis import AXES, Cell, Summary
+from ..analysis import AXES, Cell, Estimate, Summary
 from ..seeds import phase_of
-from . import charts, evidence, style, text
-from .page import document, sort, table
+from . import charts, evidence, style, tables, text
+from .page import document, interval, sort, table
 
 
 def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
@@ -25,6 +25,7 @@ def page(summary: Summary, environment: dict[str, Any], command: str) -> str:
         evidence.profile(summary, _legend(summary)),
         _curves(summary),
         _targets(summary),
+        _costs(summary),
         _tuning(summary),
         _failures(summary),
         _rules(summary),
@@ -125,52 +126,64 @@ def _targets(summary: Summary) -> str:
     for workload in summary.config.workloads:
         cells = {name: summary.cells[workload, name] for name in summary.config.optimizers}
         best = {
-            kind: min((e.value for c in cells.values() if (e := getattr(c, kind)) is not None), default=math.nan)
-            for kind in ("steps", "seconds", "final")
+            kind: min((c.to_target[kind].value for c in cells.values() if kind in c.to_target), default=math.nan)
+            for kind in summary.to_target
         }
+        finals = [cell.final.value for cell in cells.values() if cell.final is not None]
+        best["final"] = min(finals, default=math.nan)
         for i, (name, cell) in enumerate(cells.items()):
             rows.append(_target_row(summary, workload, name, cell, best, first=i == 0))
     head = [
         ("Workload", True),
         ("Optimizer", True),
-        ("Steps to target", False),
-        ("Seconds to target", False),
         ("Hit", False),
+        *((label[0].upper() + label[1:], False) for label in summary.to_target.values()),
         ("Final loss", False),
         ("Final metric", False),
-        ("Time per step", False),
     ]
     targets = []
     for workload in summary.config.workloads:
         target = summary.targets[workload]
         said = f"{text.number(target[0])}: {target[1]}" if target else "none: no baseline finished"
         targets.append(f"<dt>{escape(problems.get(workload).title)}</dt><dd>{escape(said)}</dd>")
-    notes = (
-        "Medians with bootstrap intervals; a missed target counts as infinite (∞). Seconds are of training only, taken while other trials ran "
-        "beside it on the same machine: compare them roughly."
-    )
     return (
-        f'<section><h2>Time to target</h2><p class="soft">{notes}</p>{table(head, rows)}'
+        f'<section><h2>Time to target</h2><p class="soft">{escape(tables.targets_note(summary))}</p>{table(head, rows)}'
         f'<details><summary class="soft">How the targets were set</summary><dl>{"".join(targets)}</dl></details></section>'
     )
 
 
 def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: dict[str, float], first: bool) -> str:
-    def number(kind: str, show: str) -> str:
-        e = getattr(cell, kind)
+    def number(kind: str, e: Estimate | None, show: str = "number") -> str:
         value = math.inf if e is None else e.value
         css = " class=best" if math.isfinite(value) and value == best[kind] else ""
-        shown = text.estimate(e, show)
-        head, _, tail = shown.partition(" [")
-        return f"<td{css} {sort(value)}>{head}{f'<small>[{tail}</small>' if tail else ''}</td>"
+        return f"<td{css} {sort(value)}>{interval(text.estimate(e, show))}</td>"
 
     problem = problems.get(workload)
+    spent = "".join(
+        number(cost, cell.to_target.get(cost), tables.SHOWN_AS.get(cost, "number")) for cost in summary.to_target
+    )
     return (
         f'<tr{" class=group" if first else ""}><td class="left">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
-        f"{number('steps', 'number')}{number('seconds', 'seconds')}<td {sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>"
-        f"{number('final', 'number')}<td {sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td>"
-        f"<td {sort(cell.step_milliseconds)}>{text.seconds(cell.step_milliseconds / 1000)}</td></tr>"
+        f"<td {sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>{spent}"
+        f"{number('final', cell.final)}<td {sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td></tr>"
     )
+
+
+def _costs(summary: Summary) -> str:
+    head, said = tables.costs(summary)
+    rows = []
+    for i, ((workload, name), cell) in enumerate(summary.cells.items()):
+        known = (cell.costs.get(cost) for cost in ("cpu_seconds", "flops", "bytes_moved", "peak_bytes", "mpi_bytes"))
+        numbers = "".join(
+            f"<td {sort(math.inf if e is None else e.value)}>{interval(shown)}</td>"
+            for e, shown in zip(known, said[i][2:], strict=True)
+        )
+        first = "" if i % len(summary.config.optimizers) else " class=group"
+        rows.append(
+            f'<tr{first}><td class="left">{escape(problems.get(workload).title)}</td><td class="left">{_name(summary, name)}</td>{numbers}</tr>'
+        )
+    columns = [(label, i < 2) for i, label in enumerate(head)]
+    return f'<section><h2>What a run costs</h2><p class="soft">{tables.COSTS_NOTE}</p>{table(columns, rows)}</section>'
 
 
 def _tuning(summary: Summary) -> str:
@@ -290,6 +303,6 @@ def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
         f"(<code>config.yaml</code> beside this page):</p><pre>{escape(config.to_yaml())}</pre><dl>{listed}</dl>"
         "<p class=soft>Beside this page: <code>curves.npz</code> (loss of every trial at every step), <code>trials.csv</code>, "
         "<code>results.json</code>, <code>environment.json</code>, <code>canary.npz</code>, the tables as <code>ranking.csv</code>, <code>pairs.csv</code>, "
-        "<code>targets.csv</code> and <code>tables.tex</code>, <code>summary.md</code>, <code>report.svg</code>. <code>hammer reproduce</code> with this folder "
+        "<code>targets.csv</code>, <code>costs.csv</code> and <code>tables.tex</code>, <code>summary.md</code>, <code>report.svg</code>. <code>hammer reproduce</code> with this folder "
         "runs some of its trials again and compares bits.</p></section>"
     )

@@ -29,7 +29,13 @@ def document(summary: Summary, environment: dict[str, Any], command: str) -> str
         parts += ["## Pairs", table(*tables.pairs(summary))]
         if said := tables.friedman(summary):
             parts.append(said)
-    parts += ["![Loss curves](report.svg)", "## Time to target", table(*tables.targets(summary))]
+    parts += [
+        "![Loss curves](report.svg)",
+        "## Time to target",
+        table(*tables.targets(summary)),
+        tables.targets_note(summary),
+    ]
+    parts += ["## What a run costs", table(*tables.costs(summary)), tables.COSTS_NOTE]
     failed = [
         f"{t.record['spec']['problem']} with {t.record['spec']['optimizer']}: {t.record['error']}"
         for t in summary.failures

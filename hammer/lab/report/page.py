@@ -44,6 +44,12 @@ def table(head: list[tuple[str, bool]], rows: list[str]) -> str:
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
+def interval(shown: str) -> str:
+    """``value [low, high]`` with the interval on a line of its own."""
+    head, _, tail = shown.partition(" [")
+    return f"{escape(head)}{f'<small>[{escape(tail)}</small>' if tail else ''}"
+
+
 def sort(value: float) -> str:
     """The attribute that a cell is sorted by; the infinite goes last."""
     return f'data-sort="{1e300 if not math.isfinite(value) else value:.9g}"'

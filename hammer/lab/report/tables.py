@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from .. import evidence, optimizers, problems
-from ..analysis import Estimate, Summary
+from ..analysis import RUN_COSTS, Estimate, Summary
 from ..evidence import Pairing
+from ..protocol import COSTS
 from . import text
 
 Table = tuple[list[str], list[list[str]]]
@@ -93,22 +94,77 @@ def pairs_by_workload(summary: Summary) -> Table:
     return head, rows
 
 
+SHOWN_AS = {"cpu_seconds": "seconds", "flops": "count", "joules": "joules", "joules_estimate": "joules"}
+"""How ``text.estimate`` shows a cost; others as numbers."""
+
+
 def targets(summary: Summary) -> Table:
-    """Time to target."""
-    head = ["Workload", "Optimizer", "Setting", "Steps to target", "Seconds to target", "Hit", "Final loss"]
+    """What was spent until the target."""
+    spent = {name: label[0].upper() + label[1:] for name, label in summary.to_target.items()}
+    head = ["Workload", "Optimizer", "Setting", "Hit", *spent.values(), "Final loss"]
     rows = [
         [
             problems.get(workload).title,
             optimizers.get(name).title,
             text.hyper(cell.hyper),
-            text.estimate(cell.steps),
-            text.estimate(cell.seconds, "seconds"),
             f"{cell.hits}/{cell.runs}",
+            *(text.estimate(cell.to_target.get(cost), SHOWN_AS.get(cost, "number")) for cost in spent),
             text.estimate(cell.final),
         ]
         for (workload, name), cell in summary.cells.items()
     ]
     return head, rows
+
+
+def targets_note(summary: Summary) -> str:
+    """How to read the table of targets."""
+    energy = (
+        "Joules are those of the processor packages, which count all that runs on the machine."
+        if summary.energy == "joules"
+        else "Joules were not measured: no energy counter was readable. What stands in their place is an estimate from FLOPs and bytes, a lower bound."
+    )
+    return (
+        f"Medians over {text.count(summary.config.seeds, 'scoring seed')} with {summary.config.confidence:.0%} bootstrap intervals; a missed target counts as "
+        f"infinite (∞), and Hit says how many runs reached it. Processor seconds are of training only, taken while other trials ran beside it: "
+        f"compare them roughly. FLOPs are counted, not measured. {energy}"
+    )
+
+
+def costs(summary: Summary) -> Table:
+    """What a step and a run cost."""
+    head = [
+        "Workload",
+        "Optimizer",
+        "Processor time of a step",
+        "FLOPs of a step",
+        "Bytes of a step",
+        "Peak memory",
+        "Sent by MPI",
+    ]
+    rows = []
+    for (workload, name), cell in summary.cells.items():
+        found = cell.costs
+        flops, moved, sent = (found.get(cost) for cost in ("flops", "bytes_moved", "mpi_bytes"))
+        rows.append(
+            [
+                problems.get(workload).title,
+                optimizers.get(name).title,
+                text.estimate(found.get("cpu_seconds"), "seconds"),
+                "not counted" if flops is None else text.amount(flops.value),
+                "not counted" if moved is None else text.amount(moved.value, "B"),
+                "not measured" if "peak_bytes" not in found else text.estimate(found["peak_bytes"], "bytes"),
+                "not measured" if sent is None else text.amount(sent.value, "B"),
+            ]
+        )
+    return head, rows
+
+
+COSTS_NOTE = (
+    "Medians over the scoring runs. FLOPs and bytes are counted by the op table, for the model, its gradient and the optimizer: exact, a mean over a run's steps. "
+    "Peak memory is that of the worker process, with Python and its libraries, and of what the process ran before where the system does not say "
+    "otherwise (Linux does). A trial is one process and sends nothing by MPI while it trains."
+)
+"""How to read the table of costs."""
 
 
 def friedman(summary: Summary) -> str | None:
@@ -138,20 +194,26 @@ def latex_text(words: str) -> str:
 
 def latex(summary: Summary) -> str:
     """All tables as LaTeX, for ``\\input``; they need the package booktabs."""
-    parts = ["% Made by `hammer compare`. Needs \\usepackage{booktabs}."]
+    parts = ["% Made by `hammer compare`. Needs \\usepackage{booktabs,graphicx}."]
     for label, caption, (head, rows) in (
         ("ranking", f"{summary.config.name}: ranking. {summary.verdict}", ranking(summary)),
         ("pairs", f"{summary.config.name}: every pair", pairs(summary)),
-        ("targets", f"{summary.config.name}: time to target", targets(summary)),
+        (
+            "targets",
+            f"{summary.config.name}: what was spent until the target. {targets_note(summary)}",
+            targets(summary),
+        ),
+        ("costs", f"{summary.config.name}: what a run costs. {COSTS_NOTE}", costs(summary)),
     ):
         if rows:
             lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (head, *rows)]
             columns = "l" + "r" * (len(head) - 1)
             parts.append(
                 "\\begin{table}\n\\centering\n"
-                f"\\caption{{{latex_text(caption)}}}\\label{{tab:{label}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
+                f"\\caption{{{latex_text(caption)}}}\\label{{tab:{label}}}\n"
+                f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
                 + "\n".join([lines[0], "\\midrule", *lines[1:]])
-                + "\n\\bottomrule\n\\end{tabular}\n\\end{table}"
+                + "\n\\bottomrule\n\\end{tabular}}\n\\end{table}"
             )
     return "\n\n".join(parts) + "\n"
 
@@ -215,20 +277,30 @@ def pairs_csv(summary: Summary) -> str:
 
 
 def targets_csv(summary: Summary) -> str:
-    """Time to target as numbers."""
-    head = ["workload", "optimizer", "hyper", *(c for n in ("steps", "seconds", "final_loss") for c in _columns(n)), "hits", "runs", "failed"]  # fmt: skip
+    """What was spent until the target, as numbers; NaN: it was not measured or counted."""
+    head = ["workload", "optimizer", "hyper", *(c for n in (*COSTS, "final_loss") for c in _columns(n)), "hits", "runs", "failed"]  # fmt: skip
     rows = [
         [
             workload,
             name,
             ";".join(f"{k}={v!r}" for k, v in (cell.hyper or {}).items()),
-            *_numbers(cell.steps),
-            *_numbers(cell.seconds),
+            *(x for cost in COSTS for x in _numbers(cell.to_target.get(cost))),
             *_numbers(cell.final),
             cell.hits,
             cell.runs,
             cell.failed,
         ]
+        for (workload, name), cell in summary.cells.items()
+    ]
+    return _csv(head, rows)
+
+
+def costs_csv(summary: Summary) -> str:
+    """What a step and a run cost, as numbers: seconds, FLOPs and bytes moved of a step, peak memory and bytes sent by MPI of a run."""
+    of = {name: name if name.endswith(("peak_bytes", "mpi_bytes")) else f"{name}_per_step" for name in RUN_COSTS}
+    head = ["workload", "optimizer", *(c for name in of.values() for c in _columns(name))]
+    rows = [
+        [workload, name, *(x for cost in of for x in _numbers(cell.costs.get(cost)))]
         for (workload, name), cell in summary.cells.items()
     ]
     return _csv(head, rows)

@@ -36,13 +36,33 @@ def seconds(value: float) -> str:
     return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
+def amount(value: float, unit: str = "") -> str:
+    """Three significant digits with a prefix of the SI: 1.24 G, 132 MB."""
+    if not math.isfinite(value):
+        return number(value)
+    if value == 0:
+        return f"0 {unit}".rstrip()
+    thousands = min(max(math.floor(math.log10(abs(value)) / 3), -3), 5)
+    digits = f"{value / 1000.0**thousands:.3g}"
+    if digits == "1e+03":
+        thousands, digits = thousands + 1, "1"
+    return f"{digits} {'nµm kMGTPE'[thousands + 3].strip()}{unit}".rstrip()
+
+
 def estimate(e: Estimate | None, show: str = "number") -> str:
     """``value [low, high]``; a dash where there is none, "missed" where the value is infinite."""
     if e is None:
         return "–"
     if math.isinf(e.value) and math.isinf(e.low):
         return "missed"
-    shown = {"number": number, "seconds": seconds, "score": lambda x: f"{x:.2f}"}[show]
+    shown = {
+        "number": number,
+        "seconds": seconds,
+        "score": lambda x: f"{x:.2f}",
+        "count": amount,
+        "joules": lambda x: amount(x, "J"),
+        "bytes": lambda x: amount(x, "B"),
+    }[show]
     return f"{shown(e.value)} [{shown(e.low)}, {shown(e.high)}]"
 
 

@@ -33,9 +33,9 @@ def quantile(values: np.ndarray, q: float, axis: int = 0) -> np.ndarray:
     return np.quantile(values, q, axis=axis, method="inverted_cdf")
 
 
-def median(values: np.ndarray) -> float:
-    """The median; infinite if more than half of the values, or one of the two in the middle, is."""
-    return float(np.median(values))
+def median(values: np.ndarray) -> np.ndarray:
+    """Medians over the first axis; infinite if more than half of the values, or one of the two in the middle, is."""
+    return np.median(values, axis=0)
 
 
 def iqm(values: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -119,8 +119,10 @@ def expanded(confidence: float, seeds: int, workloads: int = 1) -> float:
 
 def median_interval(
     values: np.ndarray, confidence: float, resamples: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """A bootstrap percentile interval of the median of ``values`` (n,); its ends may be infinite."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap percentile intervals of medians over the first axis of ``values`` (n, ...); their ends may be infinite.
+
+    A resample draws whole rows. Returns the lower and the upper ends, each (...).
+    """
     drawn = values[rng.integers(len(values), size=(resamples, len(values)))]
-    low, high = interval(np.median(drawn, axis=1), confidence)
-    return float(low), float(high)
+    return interval(np.median(drawn, axis=1), confidence)
