@@ -55,7 +55,9 @@ def _of_nest(nest: Nest, stored: Callable[[Term], bool]) -> tuple[float, int]:
             if t is not root.expression and (t in made or stored(t)):
                 continue
             if t.op not in FREE and t.op != "reduce":
-                flops += t.size * (FUNCTION if t.op in HEAVY else 1.0)
+                flops += min(t.size, nest.size) * (
+                    FUNCTION if t.op in HEAVY else 1.0
+                )  # of what is indexed, less than all
             todo += t.args
         for t, _ in root.reads:
             if t not in made:

@@ -336,3 +336,15 @@ def test_the_training_of_a_network_is_that_of_eager_code() -> None:
         return [np.array(p.numpy()) for p in net.parameters()]
 
     assert all(np.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(trained(True), trained(False), strict=True))
+
+
+def test_an_array_of_equal_numbers_is_not_read():
+    """As the gradient of a mean begins with; -0.0 is not 0.0."""
+    x = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+    equal, zeros = np.full(5000, 0.25, np.float32), np.zeros(5000, np.float32)
+    zeros[7] = -0.0
+    plan = native.NativePlan(UniversalGraph.trace(lambda x: (x * equal, ops.copysign(x, zeros)), x))
+    assert [c.shape for c in plan.lowered.constants.values()] == [(5000,)]
+    found = plan([x])
+    np.testing.assert_array_equal(found[0], x * equal)
+    np.testing.assert_array_equal(found[1], np.copysign(x, zeros))
