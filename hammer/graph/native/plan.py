@@ -121,7 +121,7 @@ class NativePlan:
         for part in p.parts:
             if isinstance(part, Native):
                 address = self._library.address(f"run{part.index}")
-                self._parts.append(address if self._team is not None else self._alone(address))
+                self._parts.append((address, part.work) if self._team is not None else self._alone(address))
             else:
                 self._parts.append(self._numpy_call(part))
         self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
@@ -188,8 +188,9 @@ class NativePlan:
 
     def _one(self, part: Any, arrays: list, slots: dict[int, Any]) -> None:
         """Run one segment, or one row's kernel for NumPy."""
-        if type(part) is int:
-            self._team.run(part, self._address, self.program.threads, self.program.work)  # type: ignore[union-attr]
+        if type(part) is tuple:
+            address, work = part
+            self._team.run(address, self._address, self.program.threads, work)  # type: ignore[union-attr]
         elif isinstance(part, ctypes._CFuncPtr):
             part(self._address, 0, 1, None)
         else:
