@@ -34,6 +34,8 @@ _UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}
 
 def unavailable() -> str | None:
     """Why there is no native executor here, or None."""
+    if os.name == "nt":
+        return "its threads are written for POSIX systems"
     if not jit.available():
         return "llvmlite is not installed: pip install 'hammer-grad[compile]'"
     if blas() is None:
@@ -45,7 +47,9 @@ def cores() -> int:
     """How many cores this process may use."""
     given = os.environ.get("HAMMER_THREADS")
     if given is not None:
-        return max(1, int(given))
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"HAMMER_THREADS is {given!r}; it must be a number of threads, 1 or more")
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
