@@ -6,6 +6,7 @@ results are written over arrays that nobody reads any more (``out=``), where tha
 
 * only ufuncs write into a given array, and only into one of the result's shape and dtype that a ufunc of this run made;
 * a value that may be a view of another (what a kernel outside ``FRESH`` returns) keeps that one alive;
+* chains of them on large arrays run tile by tile (``tiles``);
 * memory order decides in which order a later sum adds up, so an input that is not in C order has NumPy choose the order.
 
 A plan may also *write*: the value of an output goes into the array that was given for an input, as a training step's new
@@ -28,6 +29,7 @@ from autograd.shapes import numpy_dtype
 
 from .graph import UniversalGraph, is_number, value_of
 from .ir import CONSTANT, INPUT, PICK, CompileWarning, GraphError, Node, described
+from .tiles import Region, regions
 
 UFUNCS: dict[Any, np.ufunc] = {
     operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply, operator.truediv: np.true_divide,
@@ -248,14 +250,21 @@ class Plan:
 
     def _written(self) -> list[str]:
         nodes = self.graph.nodes
+        self._regions: dict[Node, Region] = {}
+        if self.reuse:
+            order, self._regions = regions(nodes, self.graph.outputs, ufunc_of)
+            nodes = tuple(order)
+        inside = {n for n, region in self._regions.items() if n not in region.outputs}
         own, memory = last_uses(nodes, self.graph.outputs)
         ends: dict[int, list[Node]] = {}
         for n, i in own.items():
             ends.setdefault(i, []).append(n)
-        donors = self._donors(memory) if self.reuse else {}
+        donors = self._donors(nodes, memory) if self.reuse else {}
         self._in_order = in_order(nodes)
         given = set(donors.values())
+        before: list[str] = []  # functions, of regions
         lines = [f"def run({', '.join(self.var[n] for n in self._inputs)}):"]
+        done: list[Node] = []  # what is not needed any more
         for i, node in enumerate(nodes):
             if node.row is INPUT:
                 continue
@@ -263,14 +272,44 @@ class Plan:
                 self.var[node] = self._name("c", node.value)
                 continue
             self.var[node] = f"v{i}"
-            lines.append("    " + self._statement(node, donors.get(node)))
-            self._lines[len(lines)] = node
-            done = [n for n in ends.get(i, ()) if n.row not in (INPUT, CONSTANT) and n not in given]
-            done += [donors[node]] if node in donors and donors[node].row is not INPUT else []
-            done = [n for n in done if n.several or n.nbytes >= SMALL]
-            if done:
-                lines.append(f"    del {', '.join(self.var[n] for n in done)}")
-        return lines + [f"    {line}" for line in self._ending(donors)]
+            region = self._regions.get(node)
+            done += [
+                n for n in ends.get(i, ()) if n.row not in (INPUT, CONSTANT) and n not in given and n not in inside
+            ]
+            if region is not None:
+                if node is region.nodes[-1]:
+                    before += self._loop(region, donors, lines)
+            else:
+                lines.append("    " + self._statement(node, donors.get(node)))
+                self._lines[len(lines)] = node
+                done += [donors[node]] if node in donors and donors[node].row is not INPUT else []
+            if region is None or node is region.nodes[-1]:
+                done = [n for n in done if n.several or n.nbytes >= SMALL]
+                if done:
+                    lines.append(f"    del {', '.join(self.var[n] for n in done)}")
+                done = []
+        self._lines = {k + len(before): node for k, node in self._lines.items()}
+        return before + lines + [f"    {line}" for line in self._ending(donors)]
+
+    def _loop(self, region: Region, donors: dict[Node, Node], lines: list[str]) -> list[str]:
+        """Add what runs a region to the program; returns the region's function."""
+        name = f"tiles{len(self._names)}"
+        into = {n: self.var[donors[n]] for n in region.outputs if n in donors}
+        made = region.lines(name, self.var, into, lambda x: self._name("f", ufunc_of(x) if isinstance(x, Node) else x))
+        arrays = [self.var[n] for n in region.arrays]
+        targets = [v for v in dict.fromkeys(into.values()) if v not in arrays]
+        given = ", ".join([*arrays, *(self.var[n] for n in region.numbers), *targets])
+        call = f"{''.join(f'{self.var[n]}, ' for n in region.outputs)}= {name}({given})"
+        checked = [self.var[n] for n in region.arrays if n not in self._in_order]
+        if not checked:
+            lines.append(f"    {call}")
+            return made
+        lines.append(f"    if {' and '.join(f'{v}.flags.c_contiguous' for v in checked)}:")
+        lines += [f"        {call}", "    else:"]
+        lines += [f"        {self._statement(n, None)}" for n in region.nodes]
+        inside = [self.var[n] for n in region.nodes if n not in region.outputs]
+        lines += [f"        del {', '.join(inside)}"] if inside else []
+        return made
 
     def _ending(self, donors: dict[Node, Node]) -> list[str]:
         """The last lines: writes, and what is returned."""
@@ -291,11 +330,10 @@ class Plan:
                 given[place] = name
         return [*before, *after, f"return ({''.join(f'{name}, ' for name in given)})"]
 
-    def _donors(self, memory: dict[Node, int]) -> dict[Node, Node]:
+    def _donors(self, nodes: Sequence[Node], memory: dict[Node, int]) -> dict[Node, Node]:
         """For each node that is written over the memory of a dead one, that one."""
         donors: dict[Node, Node] = {}
         free: dict[tuple, list[tuple[int, Node]]] = {}
-        nodes = self.graph.nodes
         place_of = {n: i for i, n in enumerate(nodes)}
         for place, to in self.writes.items():  # an output into its input's array, if nothing reads that any more
             node, into = self.graph.outputs[place], self._inputs[to]
@@ -303,12 +341,12 @@ class Plan:
                 donors[node] = into
         dying: dict[int, list[Node]] = {}
         for n in nodes:
-            if ufunc_of(n) is not None and n.nbytes >= SMALL:
+            if ufunc_of(n) is not None and n.nbytes >= SMALL and n not in self._regions:
                 dying.setdefault(memory.get(n, len(nodes)), []).append(n)
         for i, node in enumerate(nodes):
             for n in dying.get(i, ()):  # at their last reader: a ufunc may write over what it reads
                 free.setdefault((n.shape, n.dtype), []).append((i, n))
-            if ufunc_of(node) is not None and node.nbytes >= SMALL and node not in donors:
+            if ufunc_of(node) is not None and node.nbytes >= SMALL and node not in donors and node not in self._regions:
                 waiting = free.get((node.shape, node.dtype), [])
                 while waiting:
                     since, n = waiting.pop()

@@ -117,7 +117,9 @@ class _Lives:
         order = step.roots.index(step.made[t])
         for root in step.roots:
             for x, at in root.reads:
-                if x is old and (at != address(t) or (root.phase, step.roots.index(root)) > (step.made[t].phase, order)):
+                if x is old and (
+                    at != address(t) or (root.phase, step.roots.index(root)) > (step.made[t].phase, order)
+                ):
                     return False
         return all(r.term is not old for r in places)
 
@@ -137,7 +139,14 @@ def _arena(found: Memory, schedule: Schedule, lives: _Lives) -> None:
         for t in made_by(step):
             if t in found.places or t in buffers or t in owner:
                 continue
-            old = next((x for x in _dying(lives, step, i) if x not in taken and _base(owner, x) in buffers and lives.may_overwrite(t, x)), None)
+            old = next(
+                (
+                    x
+                    for x in _dying(lives, step, i)
+                    if x not in taken and _base(owner, x) in buffers and lives.may_overwrite(t, x)
+                ),
+                None,
+            )
             if old is not None:
                 taken.add(old)
                 owner[t] = _base(owner, old)

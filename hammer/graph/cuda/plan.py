@@ -47,7 +47,11 @@ class CudaPlan:
     """
 
     def __init__(
-        self, graph: UniversalGraph, array_class: type, writes: Mapping[int, int] | None = None, capture: bool | None = None
+        self,
+        graph: UniversalGraph,
+        array_class: type,
+        writes: Mapping[int, int] | None = None,
+        capture: bool | None = None,
     ):
         self.graph, self.writes = graph, dict(writes or {})
         self.program = program(graph, self.writes)
@@ -136,7 +140,10 @@ class _Loaded:
     def begin(self, values: Sequence[Any]) -> list[Any]:
         """The arrays by their slots."""
         cupy, memory = self.cupy, self.program.memory
-        arrays: list[Any] = [cupy.ascontiguousarray(cupy.asarray(v)).reshape(n.shape) for v, n in zip(values, self.plan._inputs, strict=True)]
+        arrays: list[Any] = [
+            cupy.ascontiguousarray(cupy.asarray(v)).reshape(n.shape)
+            for v, n in zip(values, self.plan._inputs, strict=True)
+        ]
         arrays += self.constants
         for i, t in enumerate(self.program.schedule.outputs):
             fresh = memory.places[t].index == memory.outputs + i
@@ -183,10 +190,17 @@ class _Loaded:
             return product
         node = call.node
         assert node is not None, call.kind
-        kernel, attributes, variadic, several = node.row.kernels[self.plan._class], dict(node.attributes), node.row.variadic, node.several
+        kernel, attributes, variadic, several = (
+            node.row.kernels[self.plan._class],
+            dict(node.attributes),
+            node.row.variadic,
+            node.several,
+        )
         places = self.program.memory.places
         targets = [(t, places[t], self._view(t)) for t in call.outputs]
-        ours = self.program.memory.outputs + len(self.program.schedule.outputs)  # from here on slots are of what kernels make
+        ours = self.program.memory.outputs + len(
+            self.program.schedule.outputs
+        )  # from here on slots are of what kernels make
 
         def run(arrays: list[Any]) -> None:
             given = [read(arrays) for read in readers]
@@ -196,7 +210,9 @@ class _Loaded:
                     view(arrays)[...] = value.reshape(t.shape)
                     continue
                 array = self.cupy.ascontiguousarray(self.cupy.asarray(value, dtype=t.dtype))
-                if array.base is not None or any(array is x for x in given):  # memory that will be used for something else
+                if array.base is not None or any(
+                    array is x for x in given
+                ):  # memory that will be used for something else
                     array = array.copy()
                 arrays[place.index] = array.reshape(t.shape)
 

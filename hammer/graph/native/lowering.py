@@ -251,7 +251,9 @@ def _checked(done: Lowered, index: Term, n: int, name: str) -> None:
     if index.op != "buffer":
         raise Unlowered("an index that is computed")
     if index.attrs[0] == "input":
-        done.checks.append((index.attrs[1], n, name))
+        check = (index.attrs[1], n, name)
+        if check not in done.checks:
+            done.checks.append(check)
     elif done.constants[index].min() < 0 or done.constants[index].max() >= n:
         raise Unlowered("an index out of bounds, which the kernel for NumPy will say")
 

@@ -34,6 +34,8 @@ _UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}
 
 def unavailable() -> str | None:
     """Why there is no native executor here, or None."""
+    if os.name == "nt":
+        return "its threads are written for POSIX systems"
     if not jit.available():
         return "llvmlite is not installed: pip install 'hammer-grad[compile]'"
     if blas() is None:
@@ -45,7 +47,9 @@ def cores() -> int:
     """How many cores this process may use."""
     given = os.environ.get("HAMMER_THREADS")
     if given is not None:
-        return max(1, int(given))
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"HAMMER_THREADS is {given!r}; it must be a number of threads, 1 or more")
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -121,7 +125,7 @@ class NativePlan:
         for part in p.parts:
             if isinstance(part, Native):
                 address = self._library.address(f"run{part.index}")
-                self._parts.append(address if self._team is not None else self._alone(address))
+                self._parts.append((address, part.work) if self._team is not None else self._alone(address))
             else:
                 self._parts.append(self._numpy_call(part))
         self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
@@ -188,8 +192,9 @@ class NativePlan:
 
     def _one(self, part: Any, arrays: list, slots: dict[int, Any]) -> None:
         """Run one segment, or one row's kernel for NumPy."""
-        if type(part) is int:
-            self._team.run(part, self._address, self.program.threads, self.program.work)  # type: ignore[union-attr]
+        if type(part) is tuple:
+            address, work = part
+            self._team.run(address, self._address, self.program.threads, work)  # type: ignore[union-attr]
         elif isinstance(part, ctypes._CFuncPtr):
             part(self._address, 0, 1, None)
         else:

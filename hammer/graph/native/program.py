@@ -53,6 +53,10 @@ class Native:
     index: int
     kernels: list[tuple[Any, Kernel, int, int]] = field(default_factory=list)
 
+    @property
+    def work(self) -> float:
+        return sum(kernel.work for _, kernel, *_ in self.kernels)
+
 
 @dataclass(eq=False)
 class Program:
@@ -69,7 +73,6 @@ class Program:
         threads: how many work on it at most.
         donated: outputs that are written into an input's memory: output number -> input number.
         bound: bytes of the arena that are in use at one step, at most.
-        work: of all steps.
     """
 
     text: str
@@ -83,7 +86,6 @@ class Program:
     threads: int
     donated: dict[int, int]
     bound: int
-    work: float
 
 
 def program(
@@ -120,7 +122,7 @@ class _Maker:
         segments = [self._segment(p) for p in parts if isinstance(p, Native)]
         text = "\n\n".join([*self.functions.values(), *segments])
         return Program(
-            text, parts, self.places, self.arena, self.table, self.first_output, self.first_function, self.made, self.threads, self.donated, self.bound, work,
+            text, parts, self.places, self.arena, self.table, self.first_output, self.first_function, self.made, self.threads, self.donated, self.bound,
         )  # fmt: skip
 
     def _kernels(self, step: Any) -> list[Kernel]:

@@ -1,5 +1,5 @@
 // CUDA's language on a CPU, for tests of generated kernels: blocks run one after another, and the threads of a block are contexts
-// that give way to each other at barriers and shuffles. A launch returns 0, or what went wrong.
+// that give way to each other at barriers and shuffles; all in rising order, or in falling. A launch returns 0, or what went wrong.
 #include <cmath>
 #include <cstring>
 #include <ucontext.h>
@@ -19,7 +19,7 @@ struct Barrier { int arrived, generation; };
 static ucontext_t scheduler, fibers[MOST];
 static char stacks[MOST][STACK];
 static bool ended[MOST];
-static int running, threads, alive, moved, fault;
+static int running, threads, alive, moved, fault, backwards;
 static Barrier of_block, of_warp[MOST / 32];
 static char exchanged[MOST][8];
 
@@ -61,8 +61,10 @@ static void block() {
     }
     while (alive) {
         moved = 0;
-        for (int t = threads - 1; t >= 0; --t)  // the last first: nothing may lean on an order
+        for (int i = 0; i < threads; ++i) {
+            const int t = backwards ? threads - 1 - i : i;
             if (!ended[t]) { running = t; threadIdx = {unsigned(t), 0}; swapcontext(&scheduler, &fibers[t]); }
+        }
         if (!moved) { fault = DIVERGED; return; }  // some wait for others that never come
     }
 }
@@ -76,7 +78,7 @@ template <class... A> struct Launch {
 template <class... A> void (*Launch<A...>::kernel)(A...);
 template <class... A> void** Launch<A...>::arguments;
 
-template <class... A> int launch(void (*kernel)(A...), void** arguments, unsigned x, unsigned y, unsigned size) {
+template <class... A> int launch(void (*kernel)(A...), void** arguments, unsigned x, unsigned y, unsigned size, int order) {
     if (size % 32 || size > MOST) return BAD_BLOCK;
     Launch<A...>::kernel = kernel;
     Launch<A...>::arguments = arguments;
@@ -84,7 +86,11 @@ template <class... A> int launch(void (*kernel)(A...), void** arguments, unsigne
     threads = size;
     fault = NONE;
     gridDim = {x, y};
+    backwards = order;
     for (unsigned j = 0; j < y; ++j)
-        for (unsigned i = 0; i < x && !fault; ++i) { blockIdx = {i, j}; block(); }
+        for (unsigned i = 0; i < x && !fault; ++i) {
+            blockIdx = {order ? x - 1 - i : i, order ? y - 1 - j : j};
+            block();
+        }
     return fault;
 }

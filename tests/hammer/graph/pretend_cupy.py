@@ -120,10 +120,14 @@ def _running():
 
 
 class RawModule:
-    """CUDA C, compiled for the CPU. Functions are known by their names, which tell their text: what ``build`` has made is there."""
+    """CUDA C, compiled for the CPU. Functions are known by their names, which tell their text: what ``build`` has made is there.
+
+    ``backwards``: whether the last threads and blocks run first: results may not depend on it.
+    """
 
     folder: pathlib.Path
     built: dict = {}
+    backwards = 0
 
     def __init__(self, *, code, options):
         assert not any("fast" in option for option in options)
@@ -140,7 +144,7 @@ class RawModule:
             (width,), (x, y) = block, grid
 
             def run(kept=arrays):
-                fault = function(pointers, x, y, width)
+                fault = function(pointers, x, y, width, RawModule.backwards)
                 if fault:
                     raise RuntimeError(f"{name}: {FAULTS[fault]}")
 
@@ -160,7 +164,7 @@ def build(codes):
                 kernels[name] = f'extern "C" __global__{text}'
     if not kernels:
         return
-    runs = [f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b) {{ return launch({n}, a, x, y, b); }}' for n in kernels]
+    runs = [f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b, int o) {{ return launch({n}, a, x, y, b, o); }}' for n in kernels]
     text = "\n".join([f'#include "{HEADER}"', prelude, *kernels.values(), *runs])
     made = RawModule.folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.so"
     source = made.with_suffix(".cpp")

@@ -233,6 +233,12 @@ def test_bits_do_not_depend_on_how_many_threads_take_part() -> None:
     assert took <= {1, 2, 3, 4}
 
 
+def test_the_number_of_threads_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMMER_THREADS", "two")
+    with pytest.raises(ValueError, match="HAMMER_THREADS is 'two'"):
+        native.NativePlan(graph_of(lambda x: x * 2.0, *draw((3,))))
+
+
 def test_plans_run_in_several_threads_at_once() -> None:
     given = draw((200, 150), (150, 150), (150,))
     plans = [
