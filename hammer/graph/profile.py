@@ -169,7 +169,7 @@ class Profile:
 
     def __str__(self) -> str:
         order = sorted(self.rows, key=lambda r: -r.seconds)
-        head = f"{'step':<54}{'µs':>11}{'part':>7}{'FLOPs':>13}{'bytes':>13}{'GFLOP/s':>9}{'GB/s':>8}{'bound, µs':>11}{'reached':>9}"  # fmt: skip
+        head = f"{'step':<54}{'µs':>11}{'part':>8}{'FLOPs':>15}{'bytes':>14}{'GFLOP/s':>9}{'GB/s':>8}{'bound, µs':>11}{'reached':>9}"  # fmt: skip
         lines = [head, *(self._line(_told(r), r) for r in order[:SHOWN])]
         if len(order) > SHOWN:
             rest = order[SHOWN:]
@@ -183,7 +183,7 @@ class Profile:
         rate = lambda amount: amount / r.seconds / 1e9 if r.seconds else 0.0
         part = r.seconds / self.seconds if self.seconds else 0.0
         return (
-            f"{text:<54.53}{1e6 * r.seconds:>11.2f}{part:>7.1%}{r.flops:>13,.0f}{r.bytes:>13,}"
+            f"{text:<54.53}{1e6 * r.seconds:>11.2f}{part:>8.1%}{r.flops:>15,.0f}{r.bytes:>14,}"
             f"{rate(r.flops):>9.2f}{rate(r.bytes):>8.2f}{1e6 * r.bound:>11.2f}{r.reached:>9.1%}"
         )
 
