@@ -103,6 +103,17 @@ class NativePlan:
     def source(self) -> str:
         return readable(self.program.text)
 
+    def __str__(self) -> str:
+        """The steps, one a line, with what they store."""
+        lines = [f"{self.graph.name}: {self.peak:,} bytes, {self.program.threads} threads at most"]
+        for i, step in enumerate(self.schedule.steps):
+            made = (
+                step.outputs if isinstance(step, Call) else [r.term if r.into is None else r.into for r in step.roots]
+            )
+            stored = ", ".join(f"{t.dtype}{t.shape}" for t in dict.fromkeys(made))
+            lines.append(f"  {i}: {_label(step)} -> {stored}")
+        return "\n".join(lines)
+
     def _table_of(self, found: Any) -> None:
         p = self.program
         self._arena = np.empty(p.arena + 64, np.uint8)

@@ -70,6 +70,14 @@ def test_fused_as_it_should_be_and_right(name: str) -> None:
     assert close(got, want)
 
 
+def test_a_plan_is_printed_as_its_steps() -> None:
+    graph = graph_of(lambda x, w: ops.softmax(x @ w, axis=1), *draw((4, 3), (3, 5)))
+    first, gemm, loop = str(graph.plan(exact=False)).splitlines()
+    assert "bytes" in first and "1 threads" in first
+    assert gemm == "  0: gemm (4, 3) × (3, 5) -> float32(4, 5)"
+    assert loop.startswith("  1: loop over (4, 5): maximum over (1,), add over (1,), divide -> float32(4, 1)")
+
+
 def test_a_loss_and_its_gradient_are_one_nest() -> None:
     x, target = draw((6, 10))[0], np.array([0, 9, 3, 3, 1, 7])
     graph = UniversalGraph.trace(lambda x, t: ops.sum(ops.cross_entropy(x, t)), Spec(x.shape), Spec((6,), np.int64))
