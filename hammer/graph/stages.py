@@ -109,7 +109,7 @@ class TracedLoss:
 
     def lowering(self) -> Lowering:
         """A lowering that goes on from the function's graph."""
-        lowering = Lowering(self.made.lowering.made, self.made.lowering.since)
+        lowering = Lowering(self.made.lowering.made, self.made.lowering.since, custom=True)
         lowering.made[self._seed[0]] = self._seed[1]  # type: ignore[index]
         return lowering
 
