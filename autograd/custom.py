@@ -58,6 +58,9 @@ class _Rule:
     """What stands for a row in the two nodes of a custom function, and before observers, for whom ``apply`` calls it again."""
 
     complex, variadic = True, False
+    primal: "list[DiffTensor] | None" = (
+        None  # of an upper node whose values are symbolic: the outputs as they are computed
+    )
 
     def __init__(self, name: str, vjps: tuple[Callable, ...], apply: Callable | None = None):
         self.name, self.vjps, self.apply = name, vjps, apply
@@ -176,6 +179,8 @@ class custom_vjp:
             _Rule(self.name, (rule,)), (lower,), (tuple(o.raw for o in outputs), _residuals(kept, made)), {},
             tuple(tuple(o.shape) for o in outputs), tuple(o.dtype for o in outputs),
         )  # fmt: skip
+        if any(o.raw is None for o in outputs):
+            upper.row.primal = outputs
         found = [_pick(o.raw, upper, k) for k, o in enumerate(outputs)]
         context, inputs = current(), tuple(leaves[i].raw for i in tracked)
         if context is not None and not any(x is None or type(x) is Batch for x in inputs):

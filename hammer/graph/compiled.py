@@ -268,7 +268,7 @@ class _Cut:
 
     def __init__(self, made: Traced, graph: UniversalGraph, inputs: list[Node], tracked: tuple[int, ...], exact: bool):
         self.inputs, self.tracked, self.exact = inputs, tracked, exact
-        lowering = Lowering(made.lowering.made, made.lowering.since)
+        lowering = Lowering(made.lowering.made, made.lowering.since, custom=True)
         self.active = [
             k
             for k, r in enumerate(made.results)
@@ -307,6 +307,7 @@ class _Cut:
             [*stand_ins.values(), *seeds], [parts[n] for n in whole.outputs], name=whole.name
         )
         self.count = len(graph.outputs)
+        self.has_custom = made.lowering.has_custom or lowering.has_custom
         self.function = custom_vjp(self._plain).defvjp(self._forward, self._backward)
 
     def __call__(self, given: list) -> list:
@@ -329,6 +330,11 @@ class _Cut:
         seeds = [cotangents[k] for k in self.active]
         if any(isinstance(x, DiffTensor) and x.node is not None for x in (*given, *seeds)):
             # the backward pass is itself recorded: its operations are, one by one, from the inputs on
+            if self.has_custom:
+                raise GraphError(
+                    f"{self.whole.name}: it has a function with a derivative rule of its own (custom_vjp), so it cannot be "
+                    "differentiated again when it is compiled; take higher derivatives of the function itself, or inside of it"
+                )
             made: dict[Node, Any] = dict(zip(self.whole.inputs, (*given, *seeds), strict=True))
             replay(self.whole.nodes, made)
             found = [made[n] for n in self.whole.outputs]

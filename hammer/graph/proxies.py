@@ -19,6 +19,7 @@ from autograd import array_api, backend, ops
 from autograd.dispatch import function_of
 from autograd.errors import NoValueError
 from autograd.gradients.clipping import global_norm
+from autograd.ops.windows import constant
 from autograd.shapes import numpy_dtype, shape_of
 from autograd.table import Row
 from autograd.tensor import DiffTensor
@@ -59,7 +60,7 @@ def norm_row(count: int) -> Row:
     if count not in _NORMS:
         _NORMS[count] = _row(
             "global_norm",
-            lambda *xs, norm_type: np.float64(global_norm(xs, norm_type)),
+            lambda *xs, norm_type: backend.scalar(constant(np.asarray(global_norm(xs, norm_type)), xs[0])),
             lambda *_xs, norm_type: ((), np.dtype(np.float64)),
             count,
             lambda _out, *xs, norm_type: 2 * sum(int(np.prod(x.shape)) for x in xs),  # type: ignore[arg-type]

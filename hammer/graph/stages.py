@@ -96,9 +96,11 @@ class TracedLoss:
         self.dtype = numpy_dtype(loss.dtype)
         seed = DiffTensor.symbol((), loss.dtype)
         self.inputs = list(graph.inputs)
-        if seeded:
+        # a constant would be NumPy's, and so would what is computed from constants alone
+        self.seeded = seeded or class_of([p.raw for p in optimizer.params]) is not np.ndarray
+        if self.seeded:
             self.inputs.append(input_node("seed", (), loss.dtype))
-        self._seed = seed.node, self.inputs[-1] if seeded else constant(np.ones((), loss.dtype)[()])
+        self._seed = seed.node, self.inputs[-1] if self.seeded else constant(np.ones((), loss.dtype)[()])
         with AutogradContext(precision="fp32"):  # as eager rules run: mixed precision is one of the forward pass
             found = BackwardPass([loss], wanted).run([seed]) if wanted else {}
         self.grads = [None if s is None else found.get(s.node) for s in self.params]  # type: ignore[arg-type]
@@ -107,7 +109,7 @@ class TracedLoss:
 
     def lowering(self) -> Lowering:
         """A lowering that goes on from the function's graph."""
-        lowering = Lowering(self.made.lowering.made, self.made.lowering.since)
+        lowering = Lowering(self.made.lowering.made, self.made.lowering.since, custom=True)
         lowering.made[self._seed[0]] = self._seed[1]  # type: ignore[index]
         return lowering
 
@@ -243,7 +245,7 @@ class Stage:
         self, leaves: list, held: Sequence[tuple[str, DiffTensor]], seed: Any = None
     ) -> tuple[Any, list | None]:
         """Forward, backward and links, for the leaves of the arguments. ``seed(dtype)`` gives the loss's cotangent, where it is
-        ``seeded``.
+        ``seeded``; None: 1.
 
         Returns:
             What the function returns, and the updates, in the order of the parameters; None if they are applied.
@@ -251,7 +253,7 @@ class Stage:
         loss = self.loss
         assert loss is not None
         given = [backend.scalar(x.raw if type(x) is DiffTensor else x) for x in [leaves[i] for i in loss.arrays]]
-        seeds = [] if seed is None else [seed(loss.dtype)]
+        seeds = [loss.dtype.type(1) if seed is None else seed(loss.dtype)] if loss.seeded else []
         return self._run(given, [held[i][1] for i in loss.held], [held[i][1] for i in loss.updates], seeds)
 
     def run_gradients(self, grads: list) -> list | None:
@@ -360,10 +362,12 @@ class _Variant:
             lowering.made[a.symbol.node] = node  # type: ignore[index]
             self.nodes.append(node)
         kept = traced_links.constants(states) if stage.constants else [False] * len(traced_links.slots)
+        numpy = class_of([p.raw for p in params]) is np.ndarray  # other libraries take Python's numbers only
         numbers = []
         for i, (slot, value) in enumerate(zip(traced_links.slots, traced_links.first, strict=True)):
             if kept[i]:
-                lowering.made[slot.node] = constant(numpy_dtype(slot.dtype).type(value))  # type: ignore[index]
+                number = numpy_dtype(slot.dtype).type(value) if numpy else value
+                lowering.made[slot.node] = constant(number)  # type: ignore[index]
             else:
                 lowering.made[slot.node] = node = input_node(f"number{i}", (), slot.dtype)  # type: ignore[index]
                 numbers.append(node)
@@ -501,7 +505,9 @@ class _Variant:
             container[key][...] = value
 
     def _here(self, x: Any) -> Any:
-        """What was drawn on the host, where the parameters are."""
+        """What is on the host, where the parameters are."""
+        if isinstance(x, np.generic):
+            x = np.asarray(x)
         return backend.to_device(x, self._where) if type(x) is np.ndarray else x
 
     def _checked(self, arrays: list, given: list, tensors: Sequence[DiffTensor]) -> list:

@@ -97,7 +97,7 @@ def traced(
     Args:
         held: the tensors that are the function's parameters, by name; None: those that it is found to hold.
         effects: what takes up random numbers that are drawn and buffers that change; None: they cannot be traced. With it
-            the graph's outputs are a pair: the function's, and the list of new buffers.
+            the graph's outputs are a pair, the function's and the list of new buffers, and it may lack rules (see ``Lowering``).
     """
     paths, leaves, tree = optree.tree_flatten_with_path(tuple(specs))  # type: ignore[arg-type,var-annotated]
     first = _argument_names(function, len(specs))
@@ -122,7 +122,7 @@ def traced(
             label = _free(label, taken)
             node = input_node(label, tensor.shape, tensor.dtype)
             starts[tensor.node], parameters[label] = node, (node, tensor)  # type: ignore[index]
-        lowering = Lowering(starts)
+        lowering = Lowering(starts, custom=effects is not None)
         changed: list[tuple[DiffTensor, DiffTensor]] = []
         try:
             with recording(effects):
@@ -235,9 +235,15 @@ class Lowering:
     Args:
         starts: what is lowered already: inputs, and nodes that a replayed graph has.
         since: the serial number of the tape at which tracing began; None: it begins now.
+        custom: whether functions with derivative rules of their own may take part. The graph has what they compute and not their
+            rules, so it must not be differentiated: its derivative has to be made on the tape.
+
+    Attributes:
+        has_custom: whether such functions did.
     """
 
-    def __init__(self, starts: Mapping[TapeNode, Node], since: int | None = None):
+    def __init__(self, starts: Mapping[TapeNode, Node], since: int | None = None, custom: bool = False):
+        self.custom, self.has_custom = custom, False
         self.made: dict[TapeNode, Node] = dict(starts)
         self.since = next_serial() if since is None else since
         self.order: list[Node] = []  # the nodes made, in the tape's order
@@ -268,16 +274,18 @@ class Lowering:
             if row is None:
                 raise self._captured(node, source)
             if row is PICK:
-                made[node] = pick(made[node.parents[0]], node.params["index"])
+                primal = _primal(node)
+                if primal is not None:
+                    if not self.custom:
+                        raise self._custom(node.parents[0].row.name)
+                    self.has_custom = True
+                made[node] = pick(made[node.parents[0]], node.params["index"]) if primal is None else self.node(primal)
                 continue
             base = OPS.get(row.name)
             if base is not None and base.kernels is row.kernels:
                 row = base  # of a variadic row, its form for one number of inputs
             elif not hasattr(row, "infer"):
-                raise GraphError(
-                    f"{row.name} has a derivative rule of its own (custom_vjp or primitive) and is no operation of the table, so "
-                    f"a graph cannot hold it; call {row.name}.fun, or build it of operations of the table"
-                )
+                raise self._custom(row.name)
             inputs = [
                 made[p] if x is None else self._constant(x) if p is None else self._tracked(x, p, source)
                 for x, p in zip(node.saved[1:], node.parents, strict=True)
@@ -291,12 +299,21 @@ class Lowering:
         order = [n for n in dict.fromkeys(nodes) if n not in self.made]
         seen = set(order)
         for node in order:  # the list grows while it is walked
-            values = (None,) * len(node.parents) if node.row is PICK else node.saved[1:]
-            for x, p in zip(values, node.parents, strict=True):
+            primal = _primal(node)
+            values: tuple = (None,) if node.row is PICK else node.saved[1:]
+            parents = node.parents if primal is None else (primal.node,) if primal.raw is None else ()
+            for x, p in zip(values[: len(parents)], parents, strict=True):
                 if x is None and p not in seen and p not in self.made:
                     seen.add(p)
                     order.append(p)
         return sorted(order, key=lambda n: n.serial)
+
+    @staticmethod
+    def _custom(name: str) -> GraphError:
+        return GraphError(
+            f"{name} has a derivative rule of its own (custom_vjp or primitive) and is no operation of the table, so "
+            f"a graph cannot hold it; call {name}.fun, or build it of operations of the table"
+        )
 
     def _constant(self, value: Any) -> Node:
         found = self._constants.get(id(value))
@@ -317,6 +334,14 @@ class Lowering:
             "parameter of a module the function was seen to hold; pass it, or its module, as an argument, or detach() it to "
             "make its present value a constant"
         )
+
+
+def _primal(node: TapeNode) -> DiffTensor | None:
+    """Of an output of a function with a rule of its own: the value that this was computed as."""
+    if node.row is not PICK:
+        return None
+    outputs = getattr(node.parents[0].row, "primal", None)
+    return None if outputs is None else outputs[node.params["index"]]
 
 
 # ---- from the graph to the tape ----

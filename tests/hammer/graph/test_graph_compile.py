@@ -8,7 +8,20 @@ import pytest
 from graph_checks import same
 
 import hammer
-from autograd import AutogradContext, DiffTensor, grad, hessian, jvp, nn, no_grad, ops, value_and_grad, vmap
+from autograd import (
+    AutogradContext,
+    DiffTensor,
+    custom_jvp,
+    custom_vjp,
+    grad,
+    hessian,
+    jvp,
+    nn,
+    no_grad,
+    ops,
+    value_and_grad,
+    vmap,
+)
 from autograd.errors import NoValueError
 from autograd.optim import Adam
 from hammer.graph import CompileWarning, GraphError, UniversalGraph
@@ -188,3 +201,46 @@ def test_outputs_that_depend_on_nothing():
     value, gradient = value_and_grad(lambda a: f(a) + ops.sum(a))(np.ones(2))
     assert value == 5.0
     same(gradient, np.ones(2))
+
+
+@custom_vjp
+def scaled(a, w):
+    return a * w, ops.exp(a)
+
+
+def scaled_forward(a, w):
+    out = scaled.fun(a, w)
+    return out, (a, w, out[1])
+
+
+def scaled_backward(kept, g):
+    a, w, e = kept
+    return g[0] * w * 2.0 + g[1] * e, ops.sum(g[0] * a * 3.0, axis=0)
+
+
+scaled.defvjp(scaled_forward, scaled_backward)
+
+
+@custom_jvp
+def sine(a):
+    return ops.sin(a)
+
+
+sine.defjvp(lambda primals, tangents: (sine(*primals), ops.cos(primals[0]) * tangents[0] * 5.0))
+
+
+def test_rules_of_ones_own():
+    def loss(a, w):
+        y, e = scaled(a, w)
+        return ops.sum(sine(y) * e)
+
+    f = hammer.compile(loss, fallback=False)
+    for _ in range(2):
+        a, w = x(4, 3), x(3)
+        same(f(a, w), loss(a, w))
+        for one, other in zip(grad(f, (0, 1))(a, w), grad(loss, (0, 1))(a, w), strict=True):
+            same(one, other)
+    inner = hammer.compile(lambda a, w: grad(loss, 1)(a, w), fallback=False)
+    same(grad(lambda w: ops.sum(inner(a, w)))(w), grad(lambda w: ops.sum(grad(loss, 1)(a, w)))(w))
+    with pytest.raises(GraphError, match="cannot be differentiated again"):
+        hessian(f, 1)(a, w)

@@ -7,7 +7,7 @@ import pytest
 from graph_checks import same
 
 import hammer
-from autograd import AutogradContext, nn, no_grad, ops, optim
+from autograd import AutogradContext, DiffTensor, nn, no_grad, ops, optim
 from autograd import gradients as gt
 from autograd.optim import Optimizer, schedules
 from autograd.train import Trainer
@@ -204,7 +204,8 @@ def test_numbers_from_outside_of_the_state():
     for k in range(6):
         pair.both(*batch(k))
         outside[0] += k // 2
-    assert pair.step.traces == 1
+    (entry,) = pair.step._entries.values()
+    assert pair.step.traces == 1 and len(entry.first._variants) == 2 and not entry.first.constants
 
 
 def test_a_link_that_does_something_else_at_every_step():
@@ -366,6 +367,34 @@ def test_misuse_is_named():
     with optimizer.evaluation(), pytest.raises(RuntimeError, match="evaluation"):
         step(np.ones(2, np.float32))
     same(w, np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("name", ["momentum", "rmsprop", "adamw", "global norm", "largest", "lion", "vortex"])
+def test_other_libraries(name):
+    xp = pytest.importorskip("array_api_strict")
+    ends = []
+    for compiled in (False, True):
+        rng = np.random.default_rng(0)
+        w = DiffTensor(xp.asarray(rng.normal(size=(4, 3)).astype(np.float32)), requires_grad=True)
+        b = DiffTensor(xp.asarray(np.zeros(3, np.float32)), requires_grad=True)
+        optimizer = Optimizer([w, b], CHAINS[name]())
+
+        def loss(x, w=w, b=b):
+            return ops.sum(ops.dropout(ops.tanh(ops.matmul(x, w) + b) ** 2, 0.3, rng))  # noqa: B023
+
+        step = hammer.training_step(loss, optimizer, fallback=False)
+        for k in range(4):
+            x = xp.asarray(np.random.default_rng(k).normal(size=(5, 4)).astype(np.float32))
+            if compiled:
+                step(x)
+            else:
+                optimizer.zero_grad()
+                loss(x).backward()
+                optimizer.step()
+        assert type(w.raw) is type(x)
+        ends.append([np.asarray(p.raw) for p in (w, b)])
+    for one, other in zip(*ends, strict=True):
+        same(one, other)
 
 
 def test_updates_alone():
