@@ -169,7 +169,7 @@ def build(codes):
     made = RawModule.folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.so"
     source = made.with_suffix(".cpp")
     source.write_text(text)
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Werror"]
+    options = ["-std=c++17", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Werror"]
     subprocess.run([COMPILER, *options, "-o", str(made), str(source)], check=True)
     library = ctypes.CDLL(str(made))
     RawModule.built |= {name: library[f"run_{name}"] for name in kernels}
