@@ -151,9 +151,14 @@ class KernelWriter:
         self.written: set[str] = set()
 
     def _end(self, blocks: int, parts: int, block: int) -> Kernel:
-        arguments = [f"{'' if name in self.written else 'const '}{kind}* __restrict__ {name}" for name, kind in self.arrays.values()]
+        arguments = [
+            f"{'' if name in self.written else 'const '}{kind}* __restrict__ {name}"
+            for name, kind in self.arrays.values()
+        ]
         head = f'extern "C" __global__ void __launch_bounds__({block}) NAME({", ".join(arguments)}) {{'
-        return Kernel("\n".join([head, *self.lines, "}"]), tuple(self.arrays), (max(1, min(blocks, BLOCKS)), parts), block)
+        return Kernel(
+            "\n".join([head, *self.lines, "}"]), tuple(self.arrays), (max(1, min(blocks, BLOCKS)), parts), block
+        )
 
     def put(self, line: str) -> None:
         self.lines.append("    " * self.depth + line)
@@ -187,7 +192,8 @@ class KernelWriter:
         constant, terms = at
         found = [f"({k}) * {name}" for name, k in terms if isinstance(name, str)]
         for axis, k in ((n, k) for n, k in terms if not isinstance(n, str)):
-            group = next((x for x in self.axes if x.last == axis), None)  # coefficients of those before are multiples of its
+            # of axes that are one, the coefficients are multiples of the last one's
+            group = next((x for x in self.axes if x.last == axis), None)
             if group is not None:
                 found.append(group.name if k == 1 else f"({k}) * {group.name}")
         return " + ".join([*found, str(constant)] if constant or not found else found)
@@ -211,6 +217,10 @@ class KernelWriter:
         """Find neighbouring axes that every address runs through alike."""
         forms = [self.target(r)[1] for r in self.nest.roots]
 
+        def leaf(t: Term, at: Any, _: Any = None) -> str:
+            forms.append(at)
+            return "v"
+
         def node(t: Term, *args: Any) -> Any:
             if t.op == "iota":
                 forms.append(args[0])
@@ -218,15 +228,19 @@ class KernelWriter:
 
         for root in self.nest.roots:
             own = root.term if root.term.op != "reduce" else None
-            puller = Puller(lambda t, own=own: t is not own and self.stored(t), lambda t, at, _: forms.append(at) or "v", node)  # type: ignore[misc]
-            puller(root.expression, whole(root.expression))
+            stored = lambda t, own=own: t is not own and self.stored(t)
+            Puller(stored, leaf, node)(root.expression, whole(root.expression))
         frame = self.nest.frame
         self.axes: list[Axes] = []
         for a, n in enumerate(frame):
             if n == 1:
                 continue
             last = self.axes[-1] if self.axes else None
-            if last and last.reduced == (a in self.nest.axes) and all(_factor(f, last.last) == _factor(f, a) * n for f in forms):
+            if (
+                last
+                and last.reduced == (a in self.nest.axes)
+                and all(_factor(f, last.last) == _factor(f, a) * n for f in forms)
+            ):
                 last.last, last.name = a, f"i{a}"
                 last.size *= n
             else:
@@ -247,7 +261,7 @@ class KernelWriter:
     # ---- values ----
 
     def puller(self, values: dict[Term, str]) -> Puller:
-        def leaf(t: Term, at: Index, _: Any) -> str:
+        def leaf(t: Term, at: Any, _: Any = None) -> str:
             return values[t] if t in values else self.value(f"{self.pointer(t)}[{self.linear(at)}]", t.dtype)
 
         def node(t: Term, *args: Any) -> str:
@@ -288,7 +302,9 @@ class KernelWriter:
             if root.phase == phase and root.term.op == "reduce":
                 self.count += 1
                 found[root] = f"s{self.count}"
-                self.put(f"{TYPES[root.term.dtype.name]} s{self.count} = {identity(root.term.attrs[0], root.term.dtype)};")
+                self.put(
+                    f"{TYPES[root.term.dtype.name]} s{self.count} = {identity(root.term.attrs[0], root.term.dtype)};"
+                )
         return found
 
     def result(self, root: Root, value: str, leader: str, kept: str) -> None:
@@ -297,12 +313,16 @@ class KernelWriter:
             self.store(root, value, f"if ({leader}) ")
         else:
             self.written.add("parts")
-            self.put(f"if ({leader}) {self.partial(root)}[blockIdx.y * (long long){self.layout.kept} + {kept}] = {value};")
+            self.put(
+                f"if ({leader}) {self.partial(root)}[blockIdx.y * (long long){self.layout.kept} + {kept}] = {value};"
+            )
 
     # ---- the three modes ----
 
     def _map(self, kept: Sequence[Axes]) -> None:
-        self.open(f"for ({self.index} i = blockIdx.x * {BLOCK} + threadIdx.x; i < {self.layout.kept}; i += gridDim.x * {BLOCK})")
+        self.open(
+            f"for ({self.index} i = blockIdx.x * {BLOCK} + threadIdx.x; i < {self.layout.kept}; i += gridDim.x * {BLOCK})"
+        )
         self.split(kept, "i")
         self.elements(0, {}, {})
         self.close()
@@ -312,20 +332,26 @@ class KernelWriter:
         teams = shape.block // shape.team
         joined = "warp_joined<{}>" if shape.team == WARP else f"block_joined<{{}}, {shape.block}>"
         self.put(f"const int lane = threadIdx.x % {shape.team};")
-        self.open(f"for ({self.index} row = blockIdx.x * {teams} + threadIdx.x / {shape.team}; row < {shape.kept}; row += gridDim.x * {teams})")
+        self.open(
+            f"for ({self.index} row = blockIdx.x * {teams} + threadIdx.x / {shape.team}; row < {shape.kept}; row += gridDim.x * {teams})"
+        )
         self.split(kept, "row")
         values: dict[Term, str] = {}
         for phase in sorted({r.phase for r in self.nest.roots}):
             inner = False
             for root in self.nest.roots:
-                if root.phase == phase and root.term.op != "reduce" and root.term.shape != self.nest.frame:  # one value for each row
+                if (
+                    root.phase == phase and root.term.op != "reduce" and root.term.shape != self.nest.frame
+                ):  # one value for each row
                     values[root.term] = self.compute(root, self.puller(values))
                     self.store(root, values[root.term], "if (lane == 0) ")
                 inner |= root.phase == phase and (root.term.op == "reduce" or root.term.shape == self.nest.frame)
             if not inner:
                 continue
             sums = self.sums(phase)
-            self.open(f"for ({self.index} r = blockIdx.y * {shape.team} + lane; r < {shape.reduced}; r += {shape.team * shape.parts})")
+            self.open(
+                f"for ({self.index} r = blockIdx.y * {shape.team} + lane; r < {shape.reduced}; r += {shape.team * shape.parts})"
+            )
             self.split(reduced, "r")
             self.elements(phase, values, sums)
             self.close()
@@ -338,7 +364,9 @@ class KernelWriter:
     def _columns(self, kept: Sequence[Axes]) -> None:
         shape, reduced = self.layout, [x for x in self.axes if x.reduced]
         tall = shape.block // shape.wide
-        self.open(f"for ({self.index} first = blockIdx.x * {shape.wide}; first < {shape.kept}; first += gridDim.x * {shape.wide})")
+        self.open(
+            f"for ({self.index} first = blockIdx.x * {shape.wide}; first < {shape.kept}; first += gridDim.x * {shape.wide})"
+        )
         self.put(f"const {self.index} column = first + threadIdx.x % {shape.wide};")
         self.split(kept, "column")
         sums = self.sums(0)
@@ -359,7 +387,9 @@ class KernelWriter:
         """The second stage: a warp for each result."""
         shape = self.layout
         self.put(f"const int lane = threadIdx.x % {WARP};")
-        self.open(f"for ({self.index} row = (blockIdx.x * 128 + threadIdx.x) / {WARP}; row < {shape.kept}; row += gridDim.x * {128 // WARP})")
+        self.open(
+            f"for ({self.index} row = (blockIdx.x * 128 + threadIdx.x) / {WARP}; row < {shape.kept}; row += gridDim.x * {128 // WARP})"
+        )
         self.split(kept, "row")
         for root, name in self.sums(0).items():
             how = OPERATORS[root.term.attrs[0]]

@@ -12,12 +12,18 @@ import re
 import shutil
 import subprocess
 import types
+import typing
 
 import numpy as np
 import scipy.special
 
 HEADER = pathlib.Path(__file__).with_name("cuda_on_cpu.h")
-FAULTS = ("", "threads wait for others that never come to the barrier", "a shuffle of a part of a warp", "a block that is no multiple of a warp")
+FAULTS = (
+    "",
+    "threads wait for others that never come to the barrier",
+    "a shuffle of a part of a warp",
+    "a block that is no multiple of a warp",
+)
 COMPILER = shutil.which("c++") or shutil.which("g++")
 
 
@@ -126,7 +132,7 @@ class RawModule:
     """
 
     folder: pathlib.Path
-    built: dict = {}
+    built: typing.ClassVar[dict] = {}
     backwards = 0
 
     def __init__(self, *, code, options):
@@ -164,12 +170,25 @@ def build(codes):
                 kernels[name] = f'extern "C" __global__{text}'
     if not kernels:
         return
-    runs = [f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b, int o) {{ return launch({n}, a, x, y, b, o); }}' for n in kernels]
+    runs = [
+        f'extern "C" int run_{n}(void** a, unsigned x, unsigned y, unsigned b, int o) {{ return launch({n}, a, x, y, b, o); }}'
+        for n in kernels
+    ]
     text = "\n".join([f'#include "{HEADER}"', prelude, *kernels.values(), *runs])
     made = RawModule.folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.so"
     source = made.with_suffix(".cpp")
     source.write_text(text)
-    options = ["-std=c++17", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Werror"]
+    options = [
+        "-std=c++17",
+        "-O0",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Wno-unused-function",
+        "-Wno-unused-variable",
+        "-Werror",
+    ]
     subprocess.run([COMPILER, *options, "-o", str(made), str(source)], check=True)
     library = ctypes.CDLL(str(made))
     RawModule.built |= {name: library[f"run_{name}"] for name in kernels}
@@ -223,7 +242,9 @@ class Library(types.ModuleType):
 def modules(folder):
     """What is to be at ``sys.modules``, by name; kernels are built in a folder."""
     RawModule.folder = folder
-    cuda = types.SimpleNamespace(Device=Device, Stream=Stream, get_current_stream=lambda: _now, is_available=lambda: True)
+    cuda = types.SimpleNamespace(
+        Device=Device, Stream=Stream, get_current_stream=lambda: _now, is_available=lambda: True
+    )
     tricks = types.SimpleNamespace(as_strided=functools.partial(np.lib.stride_tricks.as_strided, subok=True))
     cupy = Library(
         "cupy", np, ndarray=ndarray, empty=empty, asarray=asarray, ascontiguousarray=ascontiguousarray, RawModule=RawModule, cuda=cuda,

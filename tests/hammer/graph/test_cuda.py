@@ -3,8 +3,8 @@
 The kernels that run here are the text that CUDA would compile. ``test_cuda_gpu`` is for a GPU.
 """
 
+import functools
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +26,13 @@ from hammer.graph.cuda import CudaPlan, Unlowered, program
 from hammer.graph.cuda.program import Launch
 from hammer.graph.execute import Plan, given_values, make_plan
 
-QUIET = {"database": None, "deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "phases": [Phase.generate]}
+QUIET = {
+    "database": None,
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.generate],
+}
 RNG = np.random.default_rng
 
 
@@ -45,10 +51,11 @@ def close(a, b, ulps=64, floor=0.0):
     """Equal up to rounding, of the largest element at least, or of the number ``floor``: what cancels is as large on the way."""
     a, b = a.get(), np.asarray(b)
     assert (a.shape, a.dtype) == (b.shape, b.dtype)
-    if a.dtype.kind != "f":
-        return np.testing.assert_array_equal(a, b)
-    scale = np.max(np.abs(b[np.isfinite(b)]), initial=floor)
-    np.testing.assert_allclose(a, b, rtol=16 * np.finfo(a.dtype).eps, atol=ulps * float(np.spacing(scale)))
+    if a.dtype.kind == "f":
+        scale = np.max(np.abs(b[np.isfinite(b)]), initial=floor)
+        np.testing.assert_allclose(a, b, rtol=16 * np.finfo(a.dtype).eps, atol=ulps * float(np.spacing(scale)))
+    else:
+        np.testing.assert_array_equal(a, b)
 
 
 def check(cupy, graphs, ulps=64, floor=0.0):
@@ -78,19 +85,43 @@ def traced(fun, *arrays):
 
 # ---- elementwise ----
 
-SMOOTH = "exp log log1p expm1 tanh erf erfc sqrt sin cos floor ceil trunc sigmoid silu gelu abs negative sign square reciprocal relu".split()
+SMOOTH = (
+    "exp", "log", "log1p", "expm1", "tanh", "erf", "erfc", "sqrt", "sin", "cos", "floor", "ceil", "trunc", "sigmoid", "silu", "gelu",
+    "abs", "negative", "sign", "square", "relu",
+)  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_functions_of_real_numbers(cupy, dtype):
-    x = np.concatenate([RNG(0).normal(size=500) * 3, [0.0, -0.0, 1e-8, -1e-30, 60, -60, np.inf, -np.inf, np.nan]]).astype(dtype)
+    x = np.concatenate(
+        [RNG(0).normal(size=500) * 3, [0.0, -0.0, 1e-8, -1e-30, 60, -60, np.inf, -np.inf, np.nan]]
+    ).astype(dtype)
     y = np.roll(x, 7)
 
     def every(x, y):
-        one = [getattr(ops, name)(x) for name in SMOOTH if hasattr(ops, name)]
-        two = [x + y, x - y, x * y, x / y, ops.maximum(x, y), ops.minimum(x, y), ops.where(x > y, x, 2.5), ops.clip(x, -1.0, 2.0)]
-        truths = [x < y, x <= y, x > y, x >= y, x == y, x != y, ops.isfinite(x), ops.isnan(x), ops.logical_and(x > 0, y > 0)]
+        one = [getattr(ops, name)(x) for name in SMOOTH]
+        two = [
+            x + y,
+            x - y,
+            x * y,
+            x / y,
+            ops.maximum(x, y),
+            ops.minimum(x, y),
+            ops.where(x > y, x, 2.5),
+            ops.clip(x, -1.0, 2.0),
+        ]
+        truths = [
+            x < y,
+            x <= y,
+            x > y,
+            x >= y,
+            x == y,
+            x != y,
+            ops.isfinite(x),
+            ops.isnan(x),
+            ops.logical_and(x > 0, y > 0),
+        ]
         return *one, *two, *truths, ops.maximum(x, np.inf), ops.minimum(x, -np.inf), ops.logaddexp(x, y)
 
     graph, values = traced(every, x, y)
@@ -103,14 +134,29 @@ def test_functions_of_real_numbers(cupy, dtype):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_whole_numbers_wrap_around(cupy):
     def every(x, y):
-        return x + y, x - y, x * y, -x, ops.maximum(x, y), x < y, ops.sum(x), ops.max(x), ops.min(x), ops.where(x == y, x, y)
+        return (
+            x + y,
+            x - y,
+            x * y,
+            -x,
+            ops.maximum(x, y),
+            x < y,
+            ops.sum(x),
+            ops.max(x),
+            ops.min(x),
+            ops.where(x == y, x, y),
+        )
 
     graphs = []
     for dtype in (np.int32, np.int64):
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         graphs.append(traced(every, np.array([low, high, 5, -7, low], dtype), np.array([high, high, 5, 3, low], dtype)))
     casts = lambda x: tuple(ops.astype(x, d) for d in (np.bool, np.int32, np.int64, np.float32, np.float64))
-    graphs += [traced(casts, np.array([0.0, -1.5, 2.5, 100.9])), traced(casts, np.array([True, False])), traced(casts, np.arange(5, dtype=np.uint8))]
+    graphs += [
+        traced(casts, np.array([0.0, -1.5, 2.5, 100.9])),
+        traced(casts, np.array([True, False])),
+        traced(casts, np.arange(5, dtype=np.uint8)),
+    ]
     assert len(check(cupy, graphs)) == 5
 
 
@@ -126,18 +172,31 @@ FRAMES = {
 
 def test_reductions(cupy):
     def every(axis):
-        kinds = lambda x: (ops.sum(x, axis=axis), ops.max(x, axis=axis, keepdims=True), ops.min(ops.sin(x), axis=axis), ops.mean(x * x, axis=axis))
+        kinds = lambda x: (
+            ops.sum(x, axis=axis),
+            ops.max(x, axis=axis, keepdims=True),
+            ops.min(ops.sin(x), axis=axis),
+            ops.mean(x * x, axis=axis),
+        )
         return lambda x: (*kinds(x), x + 1.0)
 
-    graphs = [traced(every(axis), RNG(i).normal(size=frame).astype(np.float32)) for i, (frame, axis) in enumerate(FRAMES.values())]
+    graphs = [
+        traced(every(axis), RNG(i).normal(size=frame).astype(np.float32))
+        for i, (frame, axis) in enumerate(FRAMES.values())
+    ]
     graphs.append(traced(lambda x: ops.prod(x, axis=1), RNG(0).uniform(0.5, 1.5, (30, 40))))
     plans = check(cupy, graphs)
     assert len(plans) == len(graphs)
-    launches = dict(zip(FRAMES, ([s.kernel for s in p.program.steps if isinstance(s, Launch)] for p in plans), strict=False))
+    launches = dict(
+        zip(FRAMES, ([s.kernel for s in p.program.steps if isinstance(s, Launch)] for p in plans), strict=False)
+    )
     assert [launches[f"a block of {n}"][0].block for n in (128, 256, 512)] == [128, 256, 512]
     for name, (frame, _) in FRAMES.items():
         divided = [k for k in launches[name] if k.grid[1] > 1]
-        assert bool(divided) == (name in ("parts of rows", "parts of columns", "everything", "a block of 512")), (name, frame)
+        assert bool(divided) == (name in ("parts of rows", "parts of columns", "everything", "a block of 512")), (
+            name,
+            frame,
+        )
 
 
 def test_several_phases(cupy):
@@ -154,7 +213,9 @@ def test_several_phases(cupy):
     for shape in ((7, 40), (5, 1000), (3, 5000), (2, 20_000)):
         x = RNG(0).normal(size=shape)
         for fun in (ops.softmax, ops.logsumexp, normal, crossed):
-            made = UniversalGraph.trace(lambda x, fun=fun: ops.sum(ops.sin(fun(40.0 * x))), x)  # not all softmax of a size
+            made = UniversalGraph.trace(
+                lambda x, fun=fun: ops.sum(ops.sin(fun(40.0 * x))), x
+            )  # not all softmax of a size
             graphs.append(traced(lambda x, fun=fun: fun(x), x))
             gradients.append((made.grad(value=True), [x]))
     assert len(check(cupy, graphs)) == 16
@@ -165,7 +226,7 @@ def test_views_and_joins(cupy):
     x, y = RNG(0).normal(size=(2, 4, 6, 5))
 
     def every(x, y, i):
-        z = ops.permute(x, (2, 0, 1)) if hasattr(ops, "permute") else ops.transpose(x, (2, 0, 1))
+        z = ops.transpose(x, (2, 0, 1))
         return (
             z * 2.0, ops.concat([x * y, ops.exp(y)], axis=1), ops.stack([x, y], axis=1) + 0.0, ops.roll(x, 2, axis=1), ops.flip(x, axis=2) * y,
             ops.reshape(z, (10, 12)) + 1.0, x[:, ::-2, 1:4] * y[:, 1::2, :3], ops.pad(x, ((1, 0), (0, 2), (1, 1))),
@@ -188,7 +249,7 @@ def test_indices_out_of_bounds_stay_within_the_array(cupy):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_row(cupy):
     graphs = []
-    for name in OPS:
+    for name in sorted(OPS.keys() - {"to_device"}):
 
         @settings(max_examples=1, **QUIET)
         @given(calls(name))
@@ -201,7 +262,7 @@ def test_every_row(cupy):
                     inputs[i] = a
                 return call.run(*inputs)
 
-            if places and name != "to_device":
+            if places:
                 graphs.append(traced(fun, *(call.inputs[i] for i in places)))
 
         found()
@@ -240,7 +301,9 @@ ARCHITECTURES = ("mlp", "residual cnn", "lstm", "transformer")
 def test_architectures(cupy):
     plans = check(cupy, [gradients(name) for name in ARCHITECTURES])
     assert len(plans) == len(ARCHITECTURES)
-    assert all(s.kind == "gemm" for s in plans[0].program.steps if not isinstance(s, Launch))  # no row's kernel runs in an MLP
+    assert all(
+        s.kind == "gemm" for s in plans[0].program.steps if not isinstance(s, Launch)
+    )  # no row's kernel runs in an MLP
     for plan in plans:
         assert plan.bound <= plan.peak
 
@@ -320,13 +383,17 @@ def test_steps_are_a_run(cupy):
 
 
 def test_the_pretend_gpu_sees_a_barrier_that_some_threads_miss(cupy):
-    text = program(traced(ops.softmax, np.ones((4, 700)))[0]).source
-    assert "    __syncthreads();\n    x = parts[0];" in text
-    broken = re.sub(r"\bk(\w{16})\b", r"broken\1", text.replace("    __syncthreads();\n    x = parts[0];", "    if (threadIdx.x) __syncthreads();\n    x = parts[0];"))
-    module = cupy.RawModule(code=broken, options=())
-    (name,) = set(re.findall(r"broken\w{16}", broken))
-    with pytest.raises(RuntimeError, match="never come to the barrier"):
-        module.get_function(name)((4, 1), (128,), (cupy.asarray(np.ones(2800)), cupy.empty(2800), cupy.empty(2800), cupy.empty(2800))[: broken.split(name)[1].count("__restrict__")])
+    text = """extern "C" __global__ void __launch_bounds__(64) NAME(double* __restrict__ x) { if (WHO) __syncthreads(); x[threadIdx.x] = 1; }"""
+    x = cupy.empty(64)
+    for name, who in (("some", "threadIdx.x != 5"), ("all", "true")):
+        module = cupy.RawModule(code=text.replace("NAME", name).replace("WHO", who), options=())
+        run = functools.partial(module.get_function(name), (1, 1), (64,), (x,))
+        if name == "some":
+            with pytest.raises(RuntimeError, match="never come to the barrier"):
+                run()
+        else:
+            run()
+            assert (x.get() == 1).all()
 
 
 # ---- CUDA's compiler ----
@@ -336,7 +403,10 @@ def test_the_pretend_gpu_sees_a_barrier_that_some_threads_miss(cupy):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_the_source_compiles(arch, tmp_path: pathlib.Path):
     graphs = [gradients(name)[0] for name in ("mlp", "residual cnn")]
-    graphs += [traced(lambda x, axis=axis: (ops.sum(x, axis=axis), ops.max(ops.erfc(x), axis=axis)), np.ones(frame))[0] for frame, axis in FRAMES.values()]
+    graphs += [
+        traced(lambda x, axis=axis: (ops.sum(x, axis=axis), ops.max(ops.erfc(x), axis=axis)), np.ones(frame))[0]
+        for frame, axis in FRAMES.values()
+    ]
     kernels: dict[str, None] = {}
     for graph in graphs:
         prelude, *found = program(graph).source.split('extern "C"')
@@ -345,5 +415,10 @@ def test_the_source_compiles(arch, tmp_path: pathlib.Path):
     source.write_text(prelude + "".join(kernels))
     assert "fast" not in prelude
     options = ["-cubin", "-std=c++17", f"-arch={arch}", "-Werror", "all-warnings", "-diag-suppress", "177"]
-    done = subprocess.run(["nvcc", *options, "-o", str(tmp_path / "kernels.cubin"), str(source)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["nvcc", *options, "-o", str(tmp_path / "kernels.cubin"), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

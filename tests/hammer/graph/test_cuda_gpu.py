@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_cuda import ARCHITECTURES, FRAMES, close, gradients, traced
+from test_cuda import ARCHITECTURES, FRAMES, RNG, close, gradients, traced
 
 from autograd import ops
 from hammer.graph.cuda import CudaPlan
@@ -14,7 +14,10 @@ def test_plans_on_a_gpu():
     if not cupy.cuda.is_available():
         pytest.skip("no GPU")
     graphs = [gradients(name, np.float64) for name in ARCHITECTURES]
-    graphs += [traced(lambda x, axis=axis: (ops.sum(x, axis=axis), ops.softmax(x) * 2.0), RNG(0).normal(size=frame)) for frame, axis in FRAMES.values()]
+    graphs += [
+        traced(lambda x, axis=axis: (ops.sum(x, axis=axis), ops.softmax(x) * 2.0), RNG(0).normal(size=frame))
+        for frame, axis in FRAMES.values()
+    ]
     for graph, values in graphs:
         given, expected = [cupy.asarray(v) for v in values], graph.plan()(values)
         for capture in (False, True):
