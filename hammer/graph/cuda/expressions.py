@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 
 TYPES = {
-    "float32": "float",
-    "float64": "double",
-    "bool": "bool",
-    "uint8": "unsigned char",
-    "int32": "int",
-    "int64": "long long",
-}
+    "float32": "float", "float64": "double", "bool": "bool", "uint8": "unsigned char", "int32": "int", "int64": "long long",
+}  # fmt: skip
 COMPARE = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
 UNSIGNED = {"int": "unsigned int", "long long": "unsigned long long"}
@@ -83,14 +78,8 @@ def literal(value: Any, dtype: Any) -> str:
     if dtype.kind == "b":
         return "true" if value else "false"
     if dtype.kind in "iu":
-        value = int(value)
-        return (
-            f"({value + 1}ll - 1)"
-            if value == np.iinfo(np.int64).min
-            else f"{value}ll"
-            if dtype.itemsize == 8
-            else f"({TYPES[dtype.name]})({value})"
-        )
+        low = int(value) == np.iinfo(np.int64).min  # C has no literal of it
+        return f"({TYPES[dtype.name]})({int(value) + low}ll{' - 1' * low})"
     value = float(dtype.type(value))
     if math.isfinite(value):
         return f"({value.hex()}{'f' if dtype.itemsize == 4 else ''})"

@@ -192,9 +192,8 @@ class KernelWriter:
         constant, terms = at
         found = [f"({k}) * {name}" for name, k in terms if isinstance(name, str)]
         for axis, k in ((n, k) for n, k in terms if not isinstance(n, str)):
-            group = next(
-                (x for x in self.axes if x.last == axis), None
-            )  # coefficients of those before are multiples of its
+            # of axes that are one, the coefficients are multiples of the last one's
+            group = next((x for x in self.axes if x.last == axis), None)
             if group is not None:
                 found.append(group.name if k == 1 else f"({k}) * {group.name}")
         return " + ".join([*found, str(constant)] if constant or not found else found)
@@ -218,6 +217,10 @@ class KernelWriter:
         """Find neighbouring axes that every address runs through alike."""
         forms = [self.target(r)[1] for r in self.nest.roots]
 
+        def leaf(t: Term, at: Any, _: Any = None) -> str:
+            forms.append(at)
+            return "v"
+
         def node(t: Term, *args: Any) -> Any:
             if t.op == "iota":
                 forms.append(args[0])
@@ -225,10 +228,8 @@ class KernelWriter:
 
         for root in self.nest.roots:
             own = root.term if root.term.op != "reduce" else None
-            puller = Puller(
-                lambda t, own=own: t is not own and self.stored(t), lambda t, at, _: forms.append(at) or "v", node
-            )  # type: ignore[misc]
-            puller(root.expression, whole(root.expression))
+            stored = lambda t, own=own: t is not own and self.stored(t)
+            Puller(stored, leaf, node)(root.expression, whole(root.expression))
         frame = self.nest.frame
         self.axes: list[Axes] = []
         for a, n in enumerate(frame):
@@ -260,7 +261,7 @@ class KernelWriter:
     # ---- values ----
 
     def puller(self, values: dict[Term, str]) -> Puller:
-        def leaf(t: Term, at: Index, _: Any) -> str:
+        def leaf(t: Term, at: Any, _: Any = None) -> str:
             return values[t] if t in values else self.value(f"{self.pointer(t)}[{self.linear(at)}]", t.dtype)
 
         def node(t: Term, *args: Any) -> str:

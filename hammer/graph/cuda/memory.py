@@ -103,6 +103,12 @@ class _Lives:
             return [x for root in step.roots for x, _ in root.reads]
         return [strided(x, self.stored)[0] for x in step.args]
 
+    def dying(self, step: Any, i: int) -> Iterator[Term]:
+        """What step number i is the last to read, and did not make."""
+        for x in dict.fromkeys(self.read_by(step)):
+            if self.ends[x] == i and self.made.get(x, i) < i:
+                yield x
+
     def may_overwrite(self, t: Term, old: Term) -> bool:
         """Whether a term may lie where another does: that one is read no later than t is made, and then at the same element only."""
         if t.dtype != old.dtype or t.size != old.size or t not in self.made:
@@ -113,15 +119,10 @@ class _Lives:
     def _same_element(self, step: Any, t: Term, old: Term) -> bool:
         if not isinstance(step, Nest) or t not in step.made or t.op == "reduce" or t.shape != step.frame:
             return False
-        places = [r for r in step.roots if r.term is not t]
-        order = step.roots.index(step.made[t])
-        for root in step.roots:
-            for x, at in root.reads:
-                if x is old and (
-                    at != address(t) or (root.phase, step.roots.index(root)) > (step.made[t].phase, order)
-                ):
-                    return False
-        return all(r.term is not old for r in places)
+        order = sorted(step.roots, key=lambda root: root.phase)  # in which a thread computes them
+        last = order.index(step.made[t])
+        reads = [(i, at) for i, root in enumerate(order) for x, at in root.reads if x is old]
+        return all(i <= last and at == address(t) for i, at in reads)
 
 
 def made_by(step: Any) -> list[Term]:
@@ -139,17 +140,11 @@ def _arena(found: Memory, schedule: Schedule, lives: _Lives) -> None:
         for t in made_by(step):
             if t in found.places or t in buffers or t in owner:
                 continue
-            old = next(
-                (
-                    x
-                    for x in _dying(lives, step, i)
-                    if x not in taken and _base(owner, x) in buffers and lives.may_overwrite(t, x)
-                ),
-                None,
-            )
+            dying = (x for x in lives.dying(step, i) if x not in taken and owner.get(x, x) in buffers)
+            old = next((x for x in dying if lives.may_overwrite(t, x)), None)
             if old is not None:
                 taken.add(old)
-                owner[t] = _base(owner, old)
+                owner[t] = owner.get(old, old)
                 buffers[owner[t]][2] = max(buffers[owner[t]][2], lives.ends[t])
             else:
                 buffers[t] = [t.nbytes, i, lives.ends[t]]
@@ -163,14 +158,3 @@ def _arena(found: Memory, schedule: Schedule, lives: _Lives) -> None:
         else:
             found.between[name] = Offset(offset)
     found.places |= {t: found.places[own] for t, own in owner.items()}
-
-
-def _base(owner: dict[Term, Term], t: Term) -> Term:
-    return owner.get(t, t)
-
-
-def _dying(lives: _Lives, step: Any, i: int) -> Iterator[Term]:
-    """What a step is the last to read, and did not make."""
-    for x in dict.fromkeys(lives.read_by(step)):
-        if lives.ends[x] == i and lives.made.get(x, i) < i:
-            yield x

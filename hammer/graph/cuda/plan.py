@@ -119,9 +119,10 @@ class _Loaded:
 
     def __init__(self, plan: CudaPlan, cupy: Any):
         self.cupy, self.plan, self.program = cupy, plan, plan.program
-        names = self.program.names
-        module = cupy.RawModule(code=plan.source, options=OPTIONS) if names else None
-        self.functions = {name: module.get_function(name) for name in names}
+        self.functions: dict[str, Any] = {}
+        if self.program.names:
+            module = cupy.RawModule(code=plan.source, options=OPTIONS)
+            self.functions = {name: module.get_function(name) for name in self.program.names}
         self.arena = cupy.empty(max(1, plan.peak), np.uint8)
         self.constants = [cupy.asarray(x) for x in self.program.lowered.constants.values()]
         self.steps = [self._launch(s) if isinstance(s, Launch) else self._call(s) for s in self.program.steps]
@@ -190,17 +191,12 @@ class _Loaded:
             return product
         node = call.node
         assert node is not None, call.kind
-        kernel, attributes, variadic, several = (
-            node.row.kernels[self.plan._class],
-            dict(node.attributes),
-            node.row.variadic,
-            node.several,
-        )
+        kernel, attributes = node.row.kernels[self.plan._class], dict(node.attributes)
+        variadic, several = node.row.variadic, node.several
         places = self.program.memory.places
         targets = [(t, places[t], self._view(t)) for t in call.outputs]
-        ours = self.program.memory.outputs + len(
-            self.program.schedule.outputs
-        )  # from here on slots are of what kernels make
+        # from here on, slots are of what kernels make
+        ours = self.program.memory.outputs + len(self.program.schedule.outputs)
 
         def run(arrays: list[Any]) -> None:
             given = [read(arrays) for read in readers]
@@ -210,10 +206,8 @@ class _Loaded:
                     view(arrays)[...] = value.reshape(t.shape)
                     continue
                 array = self.cupy.ascontiguousarray(self.cupy.asarray(value, dtype=t.dtype))
-                if array.base is not None or any(
-                    array is x for x in given
-                ):  # memory that will be used for something else
-                    array = array.copy()
+                if array.base is not None or any(array is x for x in given):
+                    array = array.copy()  # out of memory that will be used for something else
                 arrays[place.index] = array.reshape(t.shape)
 
         return run

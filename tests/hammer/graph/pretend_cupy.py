@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import types
+import typing
 
 import numpy as np
 import scipy.special
@@ -131,7 +132,7 @@ class RawModule:
     """
 
     folder: pathlib.Path
-    built: dict = {}
+    built: typing.ClassVar[dict] = {}
     backwards = 0
 
     def __init__(self, *, code, options):
@@ -179,7 +180,7 @@ def build(codes):
     source.write_text(text)
     options = [
         "-std=c++17",
-        "-O1",
+        "-O0",
         "-ffp-contract=off",
         "-shared",
         "-fPIC",
