@@ -14,7 +14,7 @@ from autograd import OPS
 from autograd.backend import is_array
 from autograd.testing.calls import calls
 from autograd.testing.programs import Name, Program, Step
-from hammer.graph import passes
+from hammer.graph import GraphError, passes
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -33,10 +33,12 @@ def found(script, name, numbers, seed=1):
     return [m for i in numbers for m in script.examine(seed, i, [name], shrink=False)["mismatches"]]
 
 
-@pytest.mark.parametrize("name", ["exact", "rounding"])
-@pytest.mark.parametrize("start", range(0, 160, 40))
-def test_random_programs(script, name, start):
-    for m in found(script, name, range(start, start + 40)):
+@pytest.mark.parametrize(
+    ("name", "start", "stop"), [("exact", 0, 50), ("exact", 50, 100), ("rounding", 100, 115), ("rounding", 115, 130)]
+)
+def test_random_programs(script, name, start, stop):
+    """Each in two ways, and called three times; compiling to round otherwise takes longest. The benchmark runs 5,000."""
+    for m in found(script, name, range(start, stop)):
         raise AssertionError(f"{m['what']}\n{m['smallest']}")
 
 
@@ -112,7 +114,7 @@ def _scaled(tree, factor):
 @pytest.mark.parametrize(("factor", "dtype"), [(1 + 1e-12, "float64"), (1 + 1e-4, "float32")])
 @pytest.mark.parametrize("way", ["around", "whole"])
 def test_errors_beyond_the_model_are_found(script, factor, dtype, way):
-    numbers = [i for i in range(10) if script.program_of(1, i)[1] == dtype]
+    numbers = [i for i in range(6) if script.program_of(1, i)[1] == dtype]
     missed = 0
     for i in numbers:
         program, _ = script.program_of(1, i)
@@ -145,10 +147,10 @@ def test_memory_that_is_used_again_is_found(script):
 
 def test_what_is_refused_is_told(script, monkeypatch):
     def refuse(f):
-        raise script.GraphError("not today")
+        raise GraphError("not today")
 
     monkeypatch.setitem(script.COMPILERS, "mine", refuse)
-    assert [m["what"] for m in found(script, "mine", [0])] == ["refused: not today"] * 2
+    assert [m["what"] for m in found(script, "mine", [0])] == ["raised GraphError: not today"] * 2
     with pytest.raises(SystemExit, match="module:function"):
         script.compiler_of("nowhere:compile")
     assert script.compiler_of("hammer:compile") is hammer.compile
