@@ -47,8 +47,11 @@ AXES = {
 }
 """What a loss may be drawn over."""
 
-RUN_COSTS = ("cpu_seconds", "wall_seconds", "flops", "bytes_moved", "peak_bytes", "mpi_bytes")
-"""What a run is said to cost: for a step, but for the peak of memory and the bytes sent by MPI, which are a run's."""
+RUN_COSTS = ("cpu_seconds", "wall_seconds", "flops", "bytes_moved", "state_bytes", "peak_bytes", "mpi_bytes")
+"""What a run is said to cost."""
+
+PER_STEP = ("cpu_seconds", "wall_seconds", "flops", "bytes_moved")
+"""Those of them that are given for a step."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Summary:
     controls: list[Control]
     phases: dict[str, str]
     failures: list[Trial]
+    peaks_of_trials: bool
     verdict: str
     trial_seconds: float
 
@@ -116,6 +120,12 @@ class Summary:
         """Which joules there are: "joules" if a counter was readable, else "joules_estimate", those of the model."""
         curves = [cell.curve for cell in self.cells.values() if cell.curve is not None]
         return "joules" if any("joules" in curve.spent for curve in curves) else "joules_estimate"
+
+    @property
+    def sent_nothing(self) -> bool:
+        """Whether it is known of every run that it sent nothing by MPI."""
+        sent = [cell.costs.get("mpi_bytes") for cell in self.cells.values() if cell.costs]
+        return all(e is not None and e.high == 0 for e in sent)
 
     @property
     def to_target(self) -> dict[str, str]:
@@ -166,6 +176,7 @@ def summarise(comparison: Comparison) -> Summary:
         controls=controls,
         phases=comparison.phases,
         failures=[t for t in trials if t.status != "finished"],
+        peaks_of_trials=all(t.record.get("peak_since") == "trial" for t in trials if t.arrays),
         verdict=_verdict(config, ranking, controls, len(trials), comparison.total),
         trial_seconds=sum(t.record.get("wall_seconds", 0.0) for t in trials),
     )
@@ -209,7 +220,7 @@ def _run_costs(trial: Trial) -> dict[str, float]:
     record = trial.record
     found = {name: float(math.nan if record.get(name) is None else record[name]) for name in RUN_COSTS}
     steps = record["steps"] or math.nan
-    return {name: value if name in ("peak_bytes", "mpi_bytes") else value / steps for name, value in found.items()}
+    return {name: value / steps if name in PER_STEP else value for name, value in found.items()}
 
 
 def _cell(

@@ -35,7 +35,7 @@ from .trial import TrialSpec
 OF_SPEC = ("workload", "optimizer", "hyper", "root", "seed_index", "step_limit", "eval_every", "dtype")
 """The columns of ``trials.csv`` that are of the spec; the others are of the record, or derived from it."""
 
-TEXTS = ("key", "phase", "status", "bits", "code", "data", "error")
+TEXTS = ("key", "phase", "status", "bits", "code", "data", "peak_since", "error")
 """Those of the record that are text, also where it looks like a number."""
 
 

@@ -130,6 +130,7 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
     }
     measured = None if math.isnan(joules) else joules
     outcome |= {
+        "state_bytes": sum(leaf.nbytes for leaf in optimizer.state_dict().values() if isinstance(leaf, np.ndarray)),
         "peak_bytes": memory.read(),
         "peak_since": memory.since,
         "joules": measured,

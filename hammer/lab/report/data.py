@@ -12,7 +12,9 @@ from ..comparison import Comparison
 from ..store import npz
 from . import tables
 
-COSTS = ("gradient_evaluations", "flops", "bytes_moved", "peak_bytes", "mpi_bytes", "joules", "joules_estimate")
+COSTS = (
+    "gradient_evaluations", "flops", "bytes_moved", "state_bytes", "peak_bytes", "peak_since", "mpi_bytes", "joules", "joules_estimate",
+)  # fmt: skip
 """What a record says of a trial's cost. ``joules`` is empty where no counter was readable; the estimate is never a measurement."""
 
 

@@ -1,7 +1,9 @@
 """The page of a comparison's report."""
 
 import math
+import shlex
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from .. import optimizers, problems, protocol
@@ -163,7 +165,7 @@ def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: di
         number(cost, cell.to_target.get(cost), tables.SHOWN_AS.get(cost, "number")) for cost in summary.to_target
     )
     return (
-        f'<tr{" class=group" if first else ""}><td class="left">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
+        f'<tr{" class=group" if first else ""}><td class="left wrap">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
         f"<td {sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>{spent}"
         f"{number('final', cell.final)}<td {sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td></tr>"
     )
@@ -173,17 +175,17 @@ def _costs(summary: Summary) -> str:
     head, said = tables.costs(summary)
     rows = []
     for i, ((workload, name), cell) in enumerate(summary.cells.items()):
-        known = (cell.costs.get(cost) for cost in ("cpu_seconds", "flops", "bytes_moved", "peak_bytes", "mpi_bytes"))
+        known = (cell.costs.get(cost) for cost in ("cpu_seconds", "flops", "bytes_moved", "state_bytes", "peak_bytes"))
         numbers = "".join(
             f"<td {sort(math.inf if e is None else e.value)}>{interval(shown)}</td>"
             for e, shown in zip(known, said[i][2:], strict=True)
         )
         first = "" if i % len(summary.config.optimizers) else " class=group"
         rows.append(
-            f'<tr{first}><td class="left">{escape(problems.get(workload).title)}</td><td class="left">{_name(summary, name)}</td>{numbers}</tr>'
+            f'<tr{first}><td class="left wrap">{escape(problems.get(workload).title)}</td><td class="left">{_name(summary, name)}</td>{numbers}</tr>'
         )
     columns = [(label, i < 2) for i, label in enumerate(head)]
-    return f'<section><h2>What a run costs</h2><p class="soft">{tables.COSTS_NOTE}</p>{table(columns, rows)}</section>'
+    return f'<section><h2>What a run costs</h2><p class="soft">{escape(tables.costs_note(summary))}</p>{table(columns, rows)}</section>'
 
 
 def _tuning(summary: Summary) -> str:
@@ -193,9 +195,7 @@ def _tuning(summary: Summary) -> str:
             title = f"Tuning, {escape(problems.get(workload).title)}"
             drawn = charts.chart(charts.tuning(summary, workload), title)
             figures.append(_figure(workload, drawn, "median final loss on the tuning seeds"))
-        cells = "".join(
-            f"<td>{escape(text.hyper(summary.cells[workload, name].hyper))}</td>" for name in summary.config.optimizers
-        )
+        cells = "".join(_chosen(summary.cells[workload, name]) for name in summary.config.optimizers)
         rows.append(f'<tr><td class="left">{escape(problems.get(workload).title)}</td>{cells}</tr>')
     head = [("Workload", True), *((optimizers.get(name).title, False) for name in summary.config.optimizers)]
     ranges = "".join(
@@ -207,7 +207,7 @@ def _tuning(summary: Summary) -> str:
     rule = "fewest median steps to the target, then lowest median final loss" if frozen else "lowest median final loss"
     intro = (
         f"Every optimizer had the same {summary.config.trials} points of one list, laid onto its own range. The large dot is the setting that "
-        f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}."
+        f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}. The wider a curve is at its lowest, the less depends on the choice."
     )
     if not tuned:
         return f'<section><h2>Settings</h2><p class="soft">{escape(text.plan(summary.config))}.</p>{table(head, rows)}<dl>{ranges}</dl></section>'
@@ -215,6 +215,13 @@ def _tuning(summary: Summary) -> str:
         f'<section><h2>Tuning</h2><p class="soft">{intro}</p>{_legend(summary)}<div class="charts">{"".join(figures)}</div>'
         f"<h3 style='margin-top:1.4rem'>Chosen settings</h3>{table(head, rows)}<dl>{ranges}</dl>{evidence.budget(summary)}</section>"
     )
+
+
+def _chosen(cell: Cell) -> str:
+    """The chosen setting, and how many of those tried reach the target: how much depends on the choice."""
+    reach = sum(math.isfinite(setting.steps) for setting in cell.tuning)
+    tried = f"<small>{reach} of {len(cell.tuning)} reach the target</small>" if len(cell.tuning) > 1 else ""
+    return f"<td {sort(next(iter((cell.hyper or {}).values()), math.inf))}>{escape(text.hyper(cell.hyper))}{tried}</td>"
 
 
 def _fixed(name: str) -> str:
@@ -297,12 +304,21 @@ def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
         "Seeds": seeds, "Python": environment["python"], "Libraries": libraries, "BLAS": blas, "Processor": f"{environment['cpu']}, {environment['cores']} cores, SIMD {', '.join(environment['simd'])}",
         "Canary": f"{environment['canary']} (equal canaries promise equal bits)", "System": environment["system"], "Source": environment["git"] or "not a git checkout", "Work": spent, "Made": environment["made"],
     }  # fmt: skip
+    folder = shlex.quote(str(Path(shlex.split(command)[2]).parent))
+    commands = "\n".join(
+        f"{line:<{len(command) + 2}}# {why}"
+        for line, why in (
+            (command, "all of it; finished trials are taken from the store"),
+            (f"hammer reproduce {folder}", "some of its trials, and whether their bits are the same"),
+            (f"hammer report {folder}", "this page again from the files beside it"),
+            (f"hammer export {folder}", "one archive, to reproduce it on another machine"),
+        )
+    )
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     return (
-        f"<section><h2>Make it again</h2><pre>{escape(command)}</pre><p class=soft>The config, with every default written out "
+        f"<section><h2>Make it again</h2><pre>{escape(commands)}</pre><p class=soft>The config, with every default written out "
         f"(<code>config.yaml</code> beside this page):</p><pre>{escape(config.to_yaml())}</pre><dl>{listed}</dl>"
         "<p class=soft>Beside this page: <code>curves.npz</code> (loss of every trial at every step), <code>trials.csv</code>, "
         "<code>results.json</code>, <code>environment.json</code>, <code>canary.npz</code>, the tables as <code>ranking.csv</code>, <code>pairs.csv</code>, "
-        "<code>targets.csv</code>, <code>costs.csv</code> and <code>tables.tex</code>, <code>summary.md</code>, <code>report.svg</code>. <code>hammer reproduce</code> with this folder "
-        "runs some of its trials again and compares bits.</p></section>"
+        "<code>targets.csv</code>, <code>costs.csv</code> and <code>tables.tex</code>, <code>summary.md</code>, <code>report.svg</code>.</p></section>"
     )

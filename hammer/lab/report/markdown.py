@@ -35,7 +35,7 @@ def document(summary: Summary, environment: dict[str, Any], command: str) -> str
         table(*tables.targets(summary)),
         tables.targets_note(summary),
     ]
-    parts += ["## What a run costs", table(*tables.costs(summary)), tables.COSTS_NOTE]
+    parts += ["## What a run costs", table(*tables.costs(summary)), tables.costs_note(summary)]
     failed = [
         f"{t.record['spec']['problem']} with {t.record['spec']['optimizer']}: {t.record['error']}"
         for t in summary.failures

@@ -49,13 +49,13 @@ p{{margin:.35rem 0 .8rem;max-width:46rem}}
 .verdict{{font-size:1.22rem;line-height:1.45;border-left:4px solid var(--s0);padding:.15rem 0 .15rem 1rem;margin:1rem 0 1.1rem;max-width:60ch}}
 .wide{{overflow-x:auto;margin:.6rem 0 .4rem;border:1px solid var(--line);border-radius:8px}}
 table{{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}}
-th,td{{text-align:left;padding:.42rem .58rem;white-space:nowrap;vertical-align:middle}}
+th,td{{text-align:left;padding:.42rem .48rem;white-space:nowrap;vertical-align:middle}}
 th{{font-weight:600;font-size:.8rem;color:var(--soft);background:var(--box);border-bottom:1px solid var(--line)}}
 td+td,th+th{{text-align:right}}
 td.left,th.left{{text-align:left}}
 tbody tr+tr td{{border-top:1px solid var(--line)}}
 tbody tr.group td{{border-top:2px solid var(--line)}}
-td small{{display:block;font-size:.8rem;line-height:1.25}}td.wrap{{white-space:normal;min-width:9rem}}
+td small{{display:block;font-size:.8rem;line-height:1.25}}td.wrap{{white-space:normal;min-width:8.5rem}}
 th button{{all:unset;cursor:pointer;font:inherit}}
 th button:hover,th button:focus-visible{{color:var(--ink);text-decoration:underline}}
 th[aria-sort=ascending] button::after{{content:" ↑"}}th[aria-sort=descending] button::after{{content:" ↓"}}
@@ -77,7 +77,7 @@ code{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size
 dl{{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;margin:.5rem 0;font-size:.92rem}}
 dt{{color:var(--soft)}}dd{{margin:0;overflow-wrap:anywhere;min-width:0}}
 details summary{{cursor:pointer}}
-@media(max-width:560px){{main{{padding:1.3rem .9rem 3rem}}h1{{font-size:1.45rem}}.verdict{{font-size:1.08rem}}dl{{grid-template-columns:1fr}}dt{{margin-top:.4rem}}th,td{{padding:.42rem .6rem}}}}
+@media(max-width:560px){{main{{padding:1.3rem .9rem 3rem}}h1{{font-size:1.45rem}}.verdict{{font-size:1.08rem}}dl{{grid-template-columns:1fr}}dt{{margin-top:.4rem}}th,td{{padding:.42rem .55rem}}}}
 @media print{{main{{max-width:none;padding:0}}.legend{{position:static}}.wide{{overflow:visible;border:0}}figure,tr{{break-inside:avoid}}h2{{break-after:avoid}}th button::after{{content:""}}}}
 """.replace("\n", "")
 

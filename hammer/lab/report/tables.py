@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from .. import evidence, optimizers, problems
-from ..analysis import RUN_COSTS, Estimate, Summary
+from ..analysis import PER_STEP, RUN_COSTS, Estimate, Summary
 from ..evidence import Pairing
 from ..protocol import COSTS
 from . import text
@@ -138,13 +138,13 @@ def costs(summary: Summary) -> Table:
         "Processor time of a step",
         "FLOPs of a step",
         "Bytes of a step",
+        "Optimizer state",
         "Peak memory",
-        "Sent by MPI",
     ]
     rows = []
     for (workload, name), cell in summary.cells.items():
         found = cell.costs
-        flops, moved, sent = (found.get(cost) for cost in ("flops", "bytes_moved", "mpi_bytes"))
+        flops, moved, state = (found.get(cost) for cost in ("flops", "bytes_moved", "state_bytes"))
         rows.append(
             [
                 problems.get(workload).title,
@@ -152,19 +152,30 @@ def costs(summary: Summary) -> Table:
                 text.estimate(found.get("cpu_seconds"), "seconds"),
                 "not counted" if flops is None else text.amount(flops.value),
                 "not counted" if moved is None else text.amount(moved.value, "B"),
+                "–" if state is None else text.amount(state.value, "B"),
                 "not measured" if "peak_bytes" not in found else text.estimate(found["peak_bytes"], "bytes"),
-                "not measured" if sent is None else text.amount(sent.value, "B"),
             ]
         )
     return head, rows
 
 
-COSTS_NOTE = (
-    "Medians over the scoring runs. FLOPs and bytes are counted by the op table, for the model, its gradient and the optimizer: exact, a mean over a run's steps. "
-    "Peak memory is that of the worker process, with Python and its libraries, and of what the process ran before where the system does not say "
-    "otherwise (Linux does). A trial is one process and sends nothing by MPI while it trains."
-)
-"""How to read the table of costs."""
+def costs_note(summary: Summary) -> str:
+    """How to read the table of costs."""
+    peak = (
+        "during the trial"
+        if summary.peaks_of_trials
+        else "since it started, with the trials it ran before, since this system does not start the count anew: it does not tell optimizers apart"
+    )
+    sent = (
+        "Nothing was sent by MPI: a trial is one process."
+        if summary.sent_nothing
+        else "What was sent by MPI was not measured: it was loaded, and code that is not built in may use it."
+    )
+    return (
+        "Medians over the scoring runs. FLOPs and bytes are those of the model, its gradient and the optimizer, counted by the op table and averaged "
+        "over a run's steps. Optimizer state: what it keeps beside parameters and gradients, in arrays. "
+        f"Peak memory is all that the worker process held, Python and its libraries too, {peak}. {sent}"
+    )
 
 
 def friedman(summary: Summary) -> str | None:
@@ -203,7 +214,7 @@ def latex(summary: Summary) -> str:
             f"{summary.config.name}: what was spent until the target. {targets_note(summary)}",
             targets(summary),
         ),
-        ("costs", f"{summary.config.name}: what a run costs. {COSTS_NOTE}", costs(summary)),
+        ("costs", f"{summary.config.name}: what a run costs. {costs_note(summary)}", costs(summary)),
     ):
         if rows:
             lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (head, *rows)]
@@ -296,8 +307,9 @@ def targets_csv(summary: Summary) -> str:
 
 
 def costs_csv(summary: Summary) -> str:
-    """What a step and a run cost, as numbers: seconds, FLOPs and bytes moved of a step, peak memory and bytes sent by MPI of a run."""
-    of = {name: name if name.endswith(("peak_bytes", "mpi_bytes")) else f"{name}_per_step" for name in RUN_COSTS}
+    """What a step and a run cost, as numbers: seconds, FLOPs and bytes moved of a step; optimizer state, peak memory and bytes sent by MPI
+    of a run."""
+    of = {name: f"{name}_per_step" if name in PER_STEP else name for name in RUN_COSTS}
     head = ["workload", "optimizer", *(c for name in of.values() for c in _columns(name))]
     rows = [
         [workload, name, *(x for cost in of for x in _numbers(cell.costs.get(cost)))]

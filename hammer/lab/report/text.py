@@ -29,40 +29,38 @@ def power(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
-def seconds(value: float) -> str:
-    """A time in seconds or milliseconds."""
-    if not math.isfinite(value):
-        return "∞"
-    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+_PREFIXES = ("n", "µ", "m", "", "k", "M", "G", "T", "P", "E")
 
 
-def amount(value: float, unit: str = "") -> str:
-    """Three significant digits with a prefix of the SI: 1.24 G, 132 MB."""
-    if not math.isfinite(value):
+def amount(value: float, unit: str = "", of: float | None = None) -> str:
+    """Three significant digits with a prefix of the SI: 1.24 G, 132 MB. With ``of``, digits only, in the unit that ``of`` has."""
+    scale = value if of is None else of
+    if not math.isfinite(value) or not math.isfinite(scale):
         return number(value)
-    if value == 0:
-        return f"0 {unit}".rstrip()
-    thousands = min(max(math.floor(math.log10(abs(value)) / 3), -3), 5)
+    scale = float(f"{scale:.2e}")  # 999.9 is 1 k
+    thousands = min(max(math.floor(math.log10(abs(scale)) / 3), -3), 6) if scale else 0
     digits = f"{value / 1000.0**thousands:.3g}"
-    if digits == "1e+03":
-        thousands, digits = thousands + 1, "1"
-    return f"{digits} {'nµm kMGTPE'[thousands + 3].strip()}{unit}".rstrip()
+    if "e" in digits:
+        digits = f"{float(digits):,.0f}" if abs(value) > abs(scale) else "0"
+    return digits if of is not None else f"{digits} {_PREFIXES[thousands + 3]}{unit}".rstrip()
+
+
+_UNITS = {"seconds": "s", "count": "", "joules": "J", "bytes": "B"}
 
 
 def estimate(e: Estimate | None, show: str = "number") -> str:
-    """``value [low, high]``; a dash where there is none, "missed" where the value is infinite."""
+    """``value [low, high]``, the ends in the unit of the value; a dash where there is none, "missed" where it is infinite."""
     if e is None:
         return "–"
     if math.isinf(e.value) and math.isinf(e.low):
         return "missed"
-    shown = {
-        "number": number,
-        "seconds": seconds,
-        "score": lambda x: f"{x:.2f}",
-        "count": amount,
-        "joules": lambda x: amount(x, "J"),
-        "bytes": lambda x: amount(x, "B"),
-    }[show]
+    if show in _UNITS:
+        scale = next((x for x in (e.value, e.low) if math.isfinite(x)), 0.0)
+        ends = [amount(x, of=scale) for x in (e.low, e.high)]
+        if not math.isfinite(e.value):
+            ends[0] = amount(e.low, _UNITS[show])
+        return f"{amount(e.value, _UNITS[show])} [{ends[0]}, {ends[1]}]"
+    shown = {"number": number, "score": lambda x: f"{x:.2f}"}[show]
     return f"{shown(e.value)} [{shown(e.low)}, {shown(e.high)}]"
 
 
