@@ -375,6 +375,13 @@ class _Library:
         return found
 
     @staticmethod
+    def known_later(x: Any) -> Any:
+        """As ``float(x)``: a number of double precision, which takes the dtype of what it meets."""
+        found = x.tape.call("known_later", lambda t: ops.astype(t, dtype=np.float64), (x,), {})
+        found.weak = True
+        return found
+
+    @staticmethod
     def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
         kind = numpy_dtype(x.dtype if dtype is None else dtype)
 
