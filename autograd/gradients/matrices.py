@@ -52,7 +52,7 @@ def orthogonalize(
         m, n = x.shape
         if m > n:
             x = x.T
-        x = x * (1 / max(float(xp.sqrt(xp.sum(x * x))), least))
+        x = x * _over_norm(x, least)
         for _ in range(rounds):
             gram = x @ x.T
             x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -183,6 +183,15 @@ def _like(x: Any, other: Any) -> Any:
 def _norm(x: Any) -> float:
     x = _wide(x)
     return float(backend.xp(x).sqrt(backend.xp(x).sum(x * x)))
+
+
+def _over_norm(x: Any, least: float) -> Any:
+    """1 / max(norm, least), a number."""
+    xp = backend.xp(x)
+    norm, later = xp.sqrt(xp.sum(x * x)), getattr(xp, "known_later", None)
+    if later is not None:  # arrays that are traced: it is known when a graph runs
+        return 1 / xp.maximum(later(norm), least)
+    return 1 / max(float(norm), least)
 
 
 def _vector(x: Any) -> Any:

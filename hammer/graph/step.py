@@ -24,7 +24,8 @@ from autograd.tensor import DiffTensor
 
 from .compiled import CompileWarning, _guard, _Held
 from .ir import GraphError
-from .stages import Stage, TracedLoss, Update
+from .losses import TracedLoss
+from .stages import Stage, Update
 from .trace import line_of
 
 _ARRAYS: dict[int, Any] = {n: optree.tree_structure(((0,) * n, {})) for n in range(1, 9)}  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ CHAINS = {
     "vortex by tensor": lambda: gt.chain(
         hammer.VortexGrad(gate="tensor", exponent=2.0, normalize=True)(), optim.sgd(0.1)
     ),
+    "muon": lambda: optim.muon(0.01),
     "schedule-free": lambda: optim.schedule_free_adamw(0.01, warmup_steps=3),
     "lookahead": lambda: optim.lookahead(optim.adam(0.01), k=3),
     "accumulated": lambda: gt.chain(gt.accumulate(2), optim.adamw(0.01)),
@@ -259,7 +260,6 @@ def test_mixed_precision_is_one_of_the_forward_pass():
 
 
 @pytest.mark.parametrize("chain", [
-    lambda: optim.muon(0.01),
     lambda: gt.chain(gt.scale(2.0), optim.shampoo(0.01)),
     lambda: gt.chain(gt.clip_by_global_norm(0.5, nonfinite="skip"), optim.adamw(0.01)),
     lambda: gt.chain(gt.trace(0.5), gt.clip_by_global_norm(0.5, nonfinite="skip"), optim.adamw(0.01)),
