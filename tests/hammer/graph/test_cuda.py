@@ -174,9 +174,9 @@ def test_reductions(cupy):
     def every(axis):
         kinds = lambda x: (
             ops.sum(x, axis=axis),
+            ops.mean(x * x, axis=axis),
             ops.max(x, axis=axis, keepdims=True),
             ops.min(ops.sin(x), axis=axis),
-            ops.mean(x * x, axis=axis),
         )
         return lambda x: (*kinds(x), x + 1.0)
 
@@ -240,10 +240,24 @@ def test_views_and_joins(cupy):
 
 
 def test_indices_out_of_bounds_stay_within_the_array(cupy):
-    x, i = np.arange(6.0).reshape(2, 3), np.array([[7], [-9]])
+    x, i = np.arange(9.0).reshape(3, 3), np.array([[7], [-9], [-1]])
     graph = UniversalGraph.trace(lambda x, i: ops.take_along_axis(ops.sin(x) + x, i, axis=1), x, i)
     (found,) = CudaPlan(graph, cupy.ndarray)([cupy.asarray(x), cupy.asarray(i)])
-    np.testing.assert_allclose(found.get(), [[2 + np.sin(2.0)], [3 + np.sin(3.0)]])
+    np.testing.assert_allclose(found.get(), [[k + np.sin(k)] for k in (2.0, 3.0, 8.0)])
+
+
+def test_what_a_rows_kernel_returns_is_kept(cupy, monkeypatch):
+    """Though it is a view of memory that something else takes next."""
+    x = RNG(0).normal(size=(20, 20))
+    graph = UniversalGraph.trace(lambda x: (ops.sort(ops.sin(x)) * 2.0, ops.sum(ops.cumsum(ops.cos(x)))), x)
+    monkeypatch.setitem(OPS["sort"].kernels, cupy.ndarray, lambda x, **_: x[...])
+    close(CudaPlan(graph, cupy.ndarray)([cupy.asarray(x)])[0], np.sin(x) * 2.0)
+
+
+def test_results_are_the_callers(cupy):
+    x = np.ones((3, 4))
+    a, b, c = CudaPlan(UniversalGraph.trace(lambda x: (x * 2.0, x * 2.0, x), x), cupy.ndarray)([given := cupy.asarray(x)])
+    assert not any(np.shares_memory(y.view(np.ndarray), z.view(np.ndarray)) for y, z in ((a, b), (a, c), (c, given)))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -327,6 +341,12 @@ def test_results_are_written_into_inputs(cupy):
     turned = cupy.asarray(np.asfortranarray(w))  # another memory order: computed aside, then copied
     plan([turned, cupy.asarray(m), cupy.asarray(g)])
     close(turned, expected[0])
+    # the old value is read again after the new one is known, which then may not take its place
+    late = make_plan(traced(lambda w: (w * 2.0, ops.softmax(w)), w)[0], cupy.ndarray, exact=False, writes={0: 0})
+    a = cupy.asarray(w)
+    _, found = late([a])
+    close(a, w * 2)
+    close(found, np.exp(w) / np.exp(w).sum(axis=1, keepdims=True))
     swapped = make_plan(traced(lambda x, y: (y, x), w, m)[0], cupy.ndarray, exact=False, writes={0: 0, 1: 1})
     a, b = cupy.asarray(w), cupy.asarray(m)
     swapped([a, b])
