@@ -12,7 +12,7 @@ from ..native.lazy import Term
 from ..native.lowering import Call
 from ..native.schedule import Nest, Schedule, address
 from ..native.views import strided
-from .kernels import between
+from .layout import between
 
 ALIGNMENT = 256
 """Bytes that an array's address is a multiple of, as CUDA's own allocations are."""

@@ -249,14 +249,21 @@ def test_indices_out_of_bounds_stay_within_the_array(cupy):
 def test_what_a_rows_kernel_returns_is_kept(cupy, monkeypatch):
     """Though it is a view of memory that something else takes next."""
     x = RNG(0).normal(size=(20, 20))
-    graph = UniversalGraph.trace(lambda x: (ops.sort(ops.sin(x)) * 2.0, ops.sum(ops.cumsum(ops.cos(x)))), x)
+
+    def fun(x):
+        d = ops.sort(ops.sin(x), axis=1)
+        return ops.cumsum(d + 1.0, axis=1) * d
+
+    graph = UniversalGraph.trace(fun, x)
     monkeypatch.setitem(OPS["sort"].kernels, cupy.ndarray, lambda x, **_: x[...])
-    close(CudaPlan(graph, cupy.ndarray)([cupy.asarray(x)])[0], np.sin(x) * 2.0)
+    close(CudaPlan(graph, cupy.ndarray)([cupy.asarray(x)])[0], np.cumsum(np.sin(x) + 1.0, axis=1) * np.sin(x))
 
 
 def test_results_are_the_callers(cupy):
     x = np.ones((3, 4))
-    a, b, c = CudaPlan(UniversalGraph.trace(lambda x: (x * 2.0, x * 2.0, x), x), cupy.ndarray)([given := cupy.asarray(x)])
+    a, b, c = CudaPlan(UniversalGraph.trace(lambda x: (x * 2.0, x * 2.0, x), x), cupy.ndarray)(
+        [given := cupy.asarray(x)]
+    )
     assert not any(np.shares_memory(y.view(np.ndarray), z.view(np.ndarray)) for y, z in ((a, b), (a, c), (c, given)))
 
 
