@@ -1,7 +1,7 @@
 """The executor for NVIDIA's GPUs: graphs compiled to CUDA C, run by CuPy.
 
 Terms, fusion and views are those of ``hammer.graph.native``. ``expressions`` writes elementwise terms as C, ``kernels`` a loop nest as
-one or two ``__global__`` functions, ``memory`` says where everything lies, and ``plan.CudaPlan`` is what a graph's caller sees: it compiles
+one or two ``__global__`` functions, whose threads share it as ``layout`` says, ``memory`` knows where everything lies, and ``plan.CudaPlan`` is what a graph's caller sees: it compiles
 the functions with ``cupy.RawModule`` and launches them in order; products of matrices are cuBLAS's, and what cannot be lowered
 is done by the row's own kernel for CuPy.
 

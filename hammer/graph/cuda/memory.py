@@ -4,7 +4,6 @@ The arena is planned by the lifetimes of what lies in it (``hammer.graph.memory`
 operand that nobody reads any more, if each thread reads just the element that it writes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..native.lazy import Term
 from ..native.lowering import Call
 from ..native.schedule import Nest, Schedule, address
 from ..native.views import strided
-from .kernels import between
+from .layout import between
 
 ALIGNMENT = 256
 """Bytes that an array's address is a multiple of, as CUDA's own allocations are."""
@@ -103,12 +102,6 @@ class _Lives:
             return [x for root in step.roots for x, _ in root.reads]
         return [strided(x, self.stored)[0] for x in step.args]
 
-    def dying(self, step: Any, i: int) -> Iterator[Term]:
-        """What step number i is the last to read, and did not make."""
-        for x in dict.fromkeys(self.read_by(step)):
-            if self.ends[x] == i and self.made.get(x, i) < i:
-                yield x
-
     def may_overwrite(self, t: Term, old: Term) -> bool:
         """Whether a term may lie where another does: that one is read no later than t is made, and then at the same element only."""
         if t.dtype != old.dtype or t.size != old.size or t not in self.made:
@@ -140,8 +133,8 @@ def _arena(found: Memory, schedule: Schedule, lives: _Lives) -> None:
         for t in made_by(step):
             if t in found.places or t in buffers or t in owner:
                 continue
-            dying = (x for x in lives.dying(step, i) if x not in taken and owner.get(x, x) in buffers)
-            old = next((x for x in dying if lives.may_overwrite(t, x)), None)
+            read = (x for x in lives.read_by(step) if x not in taken and owner.get(x, x) in buffers)
+            old = next((x for x in read if lives.may_overwrite(t, x)), None)
             if old is not None:
                 taken.add(old)
                 owner[t] = owner.get(old, old)

@@ -58,7 +58,7 @@ class CudaPlan:
         self.source, self.peak, self.bound = self.program.source, self.program.memory.arena, self.program.memory.bound
         self._class, self._cupy = array_class, backend.namespace(array_class)
         wanted = os.environ.get("HAMMER_CUDA_GRAPHS", "0") == "1" if capture is None else capture
-        self._capture = wanted and all(isinstance(s, Launch) or s.kind == "gemm" for s in self.program.steps)
+        self._capture = wanted and all(_capturable(s, self.program) for s in self.program.steps)
         self._inputs = (*graph.inputs, *graph.parameter_nodes.values())
         self._loaded: dict[int, _Loaded] = {}
         self._lock = threading.Lock()
@@ -69,8 +69,9 @@ class CudaPlan:
         Raises:
             GraphError: an array of another library among them (numbers may be NumPy's), or arrays on several devices.
         """
-        with self._lock, self._cupy.cuda.Device(self._device(values)) as device:
-            return self._on(device.id).run(values)
+        device = self._device(values)
+        with self._lock, self._cupy.cuda.Device(device):
+            return self._on(device).run(values)
 
     def _on(self, device: int) -> "_Loaded":
         """The program on a device, which is the current one."""
@@ -91,7 +92,7 @@ class CudaPlan:
                 )
         if len(devices) > 1:
             raise GraphError(f"{self.graph.name}: inputs are on several devices: {devices}; bring them to one")
-        return next(iter(devices), 0) if devices else int(self._cupy.cuda.Device().id)
+        return next(iter(devices)) if devices else int(self._cupy.cuda.Device().id)
 
     def steps(self, values: Sequence[Any]) -> list[Any]:
         """The steps of a run on these values, each to be run alone (see ``hammer.graph.profile``); each waits for the device."""
@@ -271,6 +272,20 @@ class _Captured(_Loaded):
             for step in self.steps:
                 step(self.arrays)
             self.graph = stream.end_capture()
+
+
+def _capturable(step: Launch | Call, program: Program) -> bool:
+    """Whether a step allocates no memory: what it did while captured would be somebody else's in a replay. CuPy copies stacks of
+    matrices, and matrices with gaps between their rows."""
+    if isinstance(step, Launch):
+        return True
+    if step.kind != "gemm" or any(x.ndim != 2 for x in step.args) or step.outputs[0].size == 1:
+        return False
+    for x in step.args:
+        strides = strided(x, program.stored)[2]
+        if strides != contiguous(x.shape) and strides[::-1] != contiguous(x.shape[::-1]):
+            return False
+    return True
 
 
 def _label(step: Launch | Call) -> str:

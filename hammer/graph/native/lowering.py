@@ -69,6 +69,7 @@ class Lowered:
         calls: by the term of their first output.
         checks: inputs that are used as indices, which must be within [0, n): pairs of input number and n, and the row's name.
         apart: rows that their own kernels do.
+        checked: whether what is used as an index is to be compared with its bounds before the program runs.
     """
 
     pool: dict = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Lowered:
     calls: dict[Term, Call] = field(default_factory=dict)
     checks: list[tuple[int, int, str]] = field(default_factory=list)
     apart: frozenset[str] = frozenset()
+    checked: bool = True
 
     def call(
         self, kind: str, args: Sequence[Term], outputs: Sequence[tuple], node: Node | None = None, given: Any = None
@@ -91,13 +93,14 @@ class Lowered:
         return made
 
 
-def lowered(graph: UniversalGraph, apart: frozenset[str] = frozenset()) -> Lowered:
-    """The terms of a graph. Rows with a name in ``apart`` become calls of their own kernels.
+def lowered(graph: UniversalGraph, apart: frozenset[str] = frozenset(), checked: bool = True) -> Lowered:
+    """The terms of a graph. Rows with a name in ``apart`` become calls of their own kernels. Indices that are computed cannot be
+    checked before the program runs: without ``checked``, none but constants are.
 
     Raises:
         Unlowered: it has values of other dtypes than those in ``lazy.DTYPES``.
     """
-    done = Lowered(apart=apart)
+    done = Lowered(apart=apart, checked=checked)
     values: dict[Node, Any] = {}
     for i, node in enumerate((*graph.inputs, *graph.parameter_nodes.values())):
         values[node] = term(done.pool, "buffer", (), node.shape, node.dtype, ("input", i))
@@ -249,8 +252,9 @@ def _pad(done: Lowered, x: Term, width: Any, value: float = 0.0) -> Term:
 def _checked(done: Lowered, index: Term, n: int, name: str) -> None:
     """Have an index compared with its bounds before the program runs."""
     if index.op != "buffer":
-        raise Unlowered("an index that is computed")
-    if index.attrs[0] == "input":
+        if done.checked:
+            raise Unlowered("an index that is computed")
+    elif index.attrs[0] == "input":
         check = (index.attrs[1], n, name)
         if check not in done.checks:
             done.checks.append(check)

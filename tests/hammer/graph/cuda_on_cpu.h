@@ -1,5 +1,5 @@
 // CUDA's language on a CPU, for tests of generated kernels: blocks run one after another, and the threads of a block are contexts
-// that give way to each other at barriers and shuffles; all in rising order, or in falling. A launch returns 0, or what went wrong.
+// that give way to each other at barriers and shuffles; in rising order, or in falling. A launch returns 0, or what went wrong.
 #include <cmath>
 #include <cstring>
 #include <ucontext.h>
@@ -59,13 +59,20 @@ static void block() {
         fibers[t].uc_link = &scheduler;
         makecontext(&fibers[t], thread, 0);
     }
-    while (alive) {
-        moved = 0;
-        for (int i = 0; i < threads; ++i) {
-            const int t = backwards ? threads - 1 - i : i;
-            if (!ended[t]) { running = t; threadIdx = {unsigned(t), 0}; swapcontext(&scheduler, &fibers[t]); }
+    while (alive) {  // each warp goes on as far as it can before the next one does
+        bool some = false;
+        for (int w = 0; w < threads / 32; ++w) {
+            const int warp = backwards ? threads / 32 - 1 - w : w;
+            do {
+                moved = 0;
+                for (int i = 0; i < 32; ++i) {
+                    const int t = warp * 32 + (backwards ? 31 - i : i);
+                    if (!ended[t]) { running = t; threadIdx = {unsigned(t), 0}; swapcontext(&scheduler, &fibers[t]); }
+                }
+                some |= moved > 0;
+            } while (moved);
         }
-        if (!moved) { fault = DIVERGED; return; }  // some wait for others that never come
+        if (!some) { fault = DIVERGED; return; }  // some wait for others that never come
     }
 }
 

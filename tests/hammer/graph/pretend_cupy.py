@@ -38,6 +38,8 @@ class ndarray(np.ndarray):
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **given):
         given |= {"out": tuple(_plain(o) for o in out)} if out is not None else {}
         if ufunc is np.matmul and out is not None and _capturing():
+            if any(x.ndim > 2 or not (x.flags.c_contiguous or x.flags.f_contiguous) for x in inputs):
+                raise RuntimeError("memory is allocated while a stream is captured")
             _now.recording.append(functools.partial(np.matmul, *map(_plain, inputs), **given))
             return out[0]
         _running()

@@ -174,9 +174,9 @@ def test_reductions(cupy):
     def every(axis):
         kinds = lambda x: (
             ops.sum(x, axis=axis),
+            ops.mean(x * x, axis=axis),
             ops.max(x, axis=axis, keepdims=True),
             ops.min(ops.sin(x), axis=axis),
-            ops.mean(x * x, axis=axis),
         )
         return lambda x: (*kinds(x), x + 1.0)
 
@@ -240,10 +240,31 @@ def test_views_and_joins(cupy):
 
 
 def test_indices_out_of_bounds_stay_within_the_array(cupy):
-    x, i = np.arange(6.0).reshape(2, 3), np.array([[7], [-9]])
+    x, i = np.arange(9.0).reshape(3, 3), np.array([[7], [-9], [-1]])
     graph = UniversalGraph.trace(lambda x, i: ops.take_along_axis(ops.sin(x) + x, i, axis=1), x, i)
     (found,) = CudaPlan(graph, cupy.ndarray)([cupy.asarray(x), cupy.asarray(i)])
-    np.testing.assert_allclose(found.get(), [[2 + np.sin(2.0)], [3 + np.sin(3.0)]])
+    np.testing.assert_allclose(found.get(), [[k + np.sin(k)] for k in (2.0, 3.0, 8.0)])
+
+
+def test_what_a_rows_kernel_returns_is_kept(cupy, monkeypatch):
+    """Though it is a view of memory that something else takes next."""
+    x = RNG(0).normal(size=(20, 20))
+
+    def fun(x):
+        d = ops.sort(ops.sin(x), axis=1)
+        return ops.cumsum(d + 1.0, axis=1) * d
+
+    graph = UniversalGraph.trace(fun, x)
+    monkeypatch.setitem(OPS["sort"].kernels, cupy.ndarray, lambda x, **_: x[...])
+    close(CudaPlan(graph, cupy.ndarray)([cupy.asarray(x)])[0], np.cumsum(np.sin(x) + 1.0, axis=1) * np.sin(x))
+
+
+def test_results_are_the_callers(cupy):
+    x = np.ones((3, 4))
+    a, b, c = CudaPlan(UniversalGraph.trace(lambda x: (x * 2.0, x * 2.0, x), x), cupy.ndarray)(
+        [given := cupy.asarray(x)]
+    )
+    assert not any(np.shares_memory(y.view(np.ndarray), z.view(np.ndarray)) for y, z in ((a, b), (a, c), (c, given)))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -327,6 +348,12 @@ def test_results_are_written_into_inputs(cupy):
     turned = cupy.asarray(np.asfortranarray(w))  # another memory order: computed aside, then copied
     plan([turned, cupy.asarray(m), cupy.asarray(g)])
     close(turned, expected[0])
+    # the old value is read again after the new one is known, which then may not take its place
+    late = make_plan(traced(lambda w: (w * 2.0, ops.softmax(w)), w)[0], cupy.ndarray, exact=False, writes={0: 0})
+    a = cupy.asarray(w)
+    _, found = late([a])
+    close(a, w * 2)
+    close(found, np.exp(w) / np.exp(w).sum(axis=1, keepdims=True))
     swapped = make_plan(traced(lambda x, y: (y, x), w, m)[0], cupy.ndarray, exact=False, writes={0: 0, 1: 1})
     a, b = cupy.asarray(w), cupy.asarray(m)
     swapped([a, b])
@@ -352,7 +379,13 @@ def test_a_captured_run_is_replayed(cupy):
     for k in (1, 2, 3):
         assert written([w, g])[0] is w
         np.testing.assert_allclose(w.get(), 1 - 0.1 * k)
-    assert CudaPlan(traced(lambda x: ops.sort(x), np.ones(3))[0], cupy.ndarray, capture=True)._capture is False
+    x = np.ones((4, 6))
+    stack, gaps = np.ones((2, 3, 3)), lambda x: ops.matmul(x[:, :3], x[:3, 3:])
+    for fun, given in ((ops.sort, x), (lambda x: ops.matmul(x, x), stack), (gaps, x)):
+        graph, values = traced(lambda x, fun=fun: fun(x), given)
+        plan = CudaPlan(graph, cupy.ndarray, capture=True)  # a step allocates memory: it is run as it is
+        close(plan([cupy.asarray(v) for v in values])[0], graph.plan()(values)[0])
+        assert not plan._capture
 
 
 def test_what_may_round_otherwise_runs_it(cupy):
