@@ -4,6 +4,7 @@ A stage has a graph for each thing that its links do (``variants``): the first u
 later ones. At each step the links' code is replayed (``links``), which finds the graph, and its numbers.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
@@ -19,6 +20,7 @@ from autograd.shapes import numpy_dtype
 from autograd.sparse import RowSparse
 from autograd.tensor import DiffTensor
 
+from .compiled import CompileWarning
 from .ir import GraphError
 from .links import UNTRACEABLE, links_of
 from .losses import TracedLoss
@@ -82,6 +84,7 @@ class Update:
                     updates = stage.run_gradients(grads)
                 except GraphError as error:
                     self.reason = str(error)
+                    warnings.warn(f"{error}\nThe optimizer runs uncompiled.", CompileWarning, stacklevel=3)
                     run_links(optimizer, place, count, grads)
                     return
             if stage.stop == place:  # perhaps only now

@@ -268,7 +268,19 @@ class Parts(_Signatures):
         self, function: Callable, optimizer: Optimizer, exact: bool = True, cache: int = 16, fallback: bool = True
     ):
         super().__init__(function, optimizer, exact, cache, fallback)
-        self.update = Update(optimizer, exact)
+        self.update = Update(optimizer, exact, self._told)
+        self._places: set[int] = set()
+
+    def _told(self, place: int, link: Any, error: Exception) -> None:
+        """A link cannot be traced; said once."""
+        if place not in self._places:
+            self._places.add(place)
+            name = type(link).__name__.strip("_")
+            warnings.warn(
+                f"the link {name} of the optimizer's chain cannot be traced: {error}\nIt runs uncompiled, between two plans.",
+                CompileWarning,
+                stacklevel=2,
+            )
 
     def gradients(self, args: tuple, seed: Callable[[Any], Any]) -> tuple[Any, list] | None:
         """What the function returns, as constants, and the gradients of the loss, in the order of the optimizer's parameters.

@@ -501,6 +501,30 @@ def test_a_trainer_whose_model_cannot_be_traced_trains_uncompiled():
     equal(*states)
 
 
+def test_a_trainer_says_which_link_runs_uncompiled():
+    states = []
+    for compiled in (False, True):
+        trainer = Trainer(mlp(), "cross_entropy", optim.shampoo(0.01), compile=compiled)
+        with pytest.warns(CompileWarning, match="the link Graft") if compiled else warnings.catch_warnings():
+            trainer.fit(batch(0), epochs=2, batch_size=4)
+        states.append(trainer.state_dict())
+    equal(*states)
+
+
+def test_updates_that_no_graph_holds_run_uncompiled():
+    ends = []
+    for compiled in (False, True):
+        p = nn.Parameter(np.ones(3, np.float32))
+        optimizer = Optimizer([p], gt.chain(gt.leafwise(lambda g, p, t, m: g ** (2 * t + 1), ["m"]), optim.adamw(0.1)))
+        update = Update(optimizer) if compiled else optimizer.step
+        with pytest.warns(CompileWarning, match="12 different things") if compiled else warnings.catch_warnings():
+            for k in range(14):
+                update([np.full(3, 1.1 - k / 10, np.float32)])
+        ends.append([p.raw, *optimizer.state_dict().values()])
+    for a, b in zip(*ends, strict=True):
+        same(a, b)
+
+
 def test_a_trainer_without_a_compiler_says_what_to_import(monkeypatch):
     from autograd import compiling
 
