@@ -111,7 +111,7 @@ class Summary:
     controls: list[Control]
     phases: dict[str, str]
     failures: list[Trial]
-    peaks_of_trials: bool
+    peaks_since: set[str | None]
     verdict: str
     trial_seconds: float
 
@@ -176,7 +176,7 @@ def summarise(comparison: Comparison) -> Summary:
         controls=controls,
         phases=comparison.phases,
         failures=[t for t in trials if t.status != "finished"],
-        peaks_of_trials=all(t.record.get("peak_since") == "trial" for t in trials if t.arrays),
+        peaks_since={t.record.get("peak_since") for t in trials if t.arrays},
         verdict=_verdict(config, ranking, controls, len(trials), comparison.total),
         trial_seconds=sum(t.record.get("wall_seconds", 0.0) for t in trials),
     )

@@ -52,6 +52,38 @@ def test_the_page_needs_no_network_and_does_not_scroll_sideways(browser: Browser
     assert page.stat().st_size < 5_000_000
 
 
+def test_a_phone_shows_figures_beside_every_name(browser: Browser, page: Path) -> None:
+    """The columns that a phone has no room for are left out, and what a line is about stays in sight when a table is scrolled."""
+    left = "[...document.querySelectorAll('.wide table')].map(t => [...t.tHead.rows[0].cells, ...t.tBodies[0].rows[0].cells]"
+    left += ".filter(c => c.getClientRects().length).map(c => Math.round(c.getBoundingClientRect().left)))"
+    browser.open(page, 390, "light")
+    columns = [[x for x in table if 0 <= x < 300] for table in browser.value(left)]
+    assert len(columns) >= 7 and all(len(seen) >= 4 for seen in columns)  # heads and cells of two columns at least
+    heads = "[...document.querySelectorAll('th')].filter(h => h.getClientRects().length).map(h => h.textContent)"
+    assert {"Hit", "Peak memory"} < set(browser.value(heads)) and "Interval" not in browser.value(heads)
+    first = "document.querySelectorAll('.wide')[4].querySelector('td.name').getBoundingClientRect().left"
+    before = browser.value(first)
+    assert "Ill-conditioned quadratic" in browser.value(
+        "document.querySelectorAll('.wide')[4].querySelector('td.name').innerText"
+    )
+    browser.value("document.querySelectorAll('.wide')[4].scrollLeft = 150")
+    assert browser.value(first) == before
+    browser.open(page, 1280, "light")
+    assert "Interval" in browser.value(heads)
+
+
+def test_paper_shows_all_of_every_table(browser: Browser, page: Path) -> None:
+    """The width between the margins of A4 at 96 dots an inch, and a light page also from a dark screen."""
+    browser.open(page, 718, "dark")
+    browser.ask(
+        "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+    )
+    wide = "[...document.querySelectorAll('.wide, pre, main')].every(e => e.scrollWidth <= e.clientWidth)"
+    assert browser.value(wide) and browser.value("document.documentElement.scrollWidth") <= 718
+    assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    browser.ask("Emulation.setEmulatedMedia", media="")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(browser: Browser, page: Path, scheme: str) -> None:
     """WCAG 2.1, success criterion 1.4.3: a contrast of at least 4.5."""

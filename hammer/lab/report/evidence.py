@@ -38,12 +38,12 @@ def pairs(summary: Summary) -> str:
         numbers = "".join(f"<td {sort(v)}>{interval(c)}</td>" for v, c in zip(values, cells[1:3], strict=True))
         css = _CLASS[pair.verdict.word]
         lines.append(
-            f'<tr><td class="left">{escape(cells[0])}</td><td class="left wrap"><span class="{css}">{escape(cells[4])}</span></td>'
+            f'<tr><td class="left name">{escape(cells[0])}</td><td class="left wrap"><span class="{css}">{escape(cells[4])}</span></td>'
             f"{numbers}<td>{escape(cells[3])}</td></tr>"
         )
     listed = table([(head[0], True), (head[4], True), *((label, False) for label in head[1:4])], lines)
     each = [
-        f'<tr><td class="left">{escape(cells[0])}</td><td class="left">{escape(cells[1])}</td>'
+        f'<tr><td class="left name">{escape(cells[0])}</td><td class="left">{escape(cells[1])}</td>'
         f"<td {sort(w.difference.value)}>{interval(cells[2])}</td><td {sort(w.p)}>{cells[3]}</td><td {sort(w.corrected)}>{cells[4]}</td></tr>"
         for w, cells in zip([w for p in summary.pairings for w in p.workloads], by_rows, strict=True)
     ]

@@ -44,6 +44,15 @@ def _name(summary: Summary, optimizer: str) -> str:
     return f'<span class="dotted" style="background:{colour}"></span>{escape(optimizers.get(optimizer).title)}'
 
 
+def _of(summary: Summary, workload: str, optimizer: str) -> str:
+    """The first two cells of a line: workload and optimizer; on a phone they are one, so that figures are in sight."""
+    title = escape(problems.get(workload).title)
+    return (
+        f'<td class="left wrap roomy">{title}</td>'
+        f'<td class="left name">{_name(summary, optimizer)}<small class="narrow">{title}</small></td>'
+    )
+
+
 def _ranking(summary: Summary) -> str:
     if not summary.ranking:
         return ""
@@ -56,9 +65,9 @@ def _ranking(summary: Summary) -> str:
             lead = f"{text.estimate(row.lead.difference, 'score')}<small>{_BEHIND[row.lead.verdict.word]}</small>"
         failed = f'<span class="bad">{row.failed}</span>' if row.failed else "0"
         rows.append(
-            f'<tr><td class="left">{_name(summary, row.optimizer)}</td>'
+            f'<tr><td class="left name">{_name(summary, row.optimizer)}</td>'
             f"<td {sort(row.speed.value)}>{text.estimate(row.speed, 'score')}</td>"
-            f'<td class="left" {sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
+            f'<td class="left roomy" {sort(row.speed.value)}>{charts.interval(row.speed, charts.series(summary, row.optimizer), most)}</td>'
             f"<td {sort(row.rank.value)}>{text.estimate(row.rank, 'score')}</td>"
             f"<td {sort(row.lead.difference.value if row.lead else 0.0)}>{lead}</td>"
             f"<td {sort(row.hits / row.runs)}>{row.hits}/{row.runs}</td><td {sort(row.failed)}>{failed}</td></tr>"
@@ -82,7 +91,7 @@ def _ranking(summary: Summary) -> str:
     if left_out:
         notes.append(f"Not ranked, because scoring runs are missing: {', '.join(left_out)}.")
     shown = "".join(f"<p class=soft>{note}</p>" for note in notes)
-    return f"<section><h2>Ranking</h2>{table(head, rows)}{evidence.controls(summary)}{shown}</section>"
+    return f"<section><h2>Ranking</h2>{table(head, rows, ['Interval'])}{evidence.controls(summary)}{shown}</section>"
 
 
 def _legend(summary: Summary) -> str:
@@ -149,7 +158,7 @@ def _targets(summary: Summary) -> str:
         said = f"{text.number(target[0])}: {target[1]}" if target else "none: no baseline finished"
         targets.append(f"<dt>{escape(problems.get(workload).title)}</dt><dd>{escape(said)}</dd>")
     return (
-        f'<section><h2>Time to target</h2><p class="soft">{escape(tables.targets_note(summary))}</p>{table(head, rows)}'
+        f'<section><h2>Time to target</h2><p class="soft">{escape(tables.targets_note(summary))}</p>{table(head, rows, ["Workload"])}'
         f'<details><summary class="soft">How the targets were set</summary><dl>{"".join(targets)}</dl></details></section>'
     )
 
@@ -165,7 +174,7 @@ def _target_row(summary: Summary, workload: str, name: str, cell: Cell, best: di
         number(cost, cell.to_target.get(cost), tables.SHOWN_AS.get(cost, "number")) for cost in summary.to_target
     )
     return (
-        f'<tr{" class=group" if first else ""}><td class="left wrap">{escape(problem.title)}</td><td class="left">{_name(summary, name)}</td>'
+        f"<tr{' class=group' if first else ''}>{_of(summary, workload, name)}"
         f"<td {sort(cell.hits / max(cell.runs, 1))}>{cell.hits}/{cell.runs}</td>{spent}"
         f"{number('final', cell.final)}<td {sort(cell.metric)}>{text.number(cell.metric)}<small>{escape(problem.metric)}</small></td></tr>"
     )
@@ -181,11 +190,9 @@ def _costs(summary: Summary) -> str:
             for e, shown in zip(known, said[i][2:], strict=True)
         )
         first = "" if i % len(summary.config.optimizers) else " class=group"
-        rows.append(
-            f'<tr{first}><td class="left wrap">{escape(problems.get(workload).title)}</td><td class="left">{_name(summary, name)}</td>{numbers}</tr>'
-        )
+        rows.append(f"<tr{first}>{_of(summary, workload, name)}{numbers}</tr>")
     columns = [(label, i < 2) for i, label in enumerate(head)]
-    return f'<section><h2>What a run costs</h2><p class="soft">{escape(tables.costs_note(summary))}</p>{table(columns, rows)}</section>'
+    return f'<section><h2>What a run costs</h2><p class="soft">{escape(tables.costs_note(summary))}</p>{table(columns, rows, ["Workload"])}</section>'
 
 
 def _tuning(summary: Summary) -> str:
@@ -196,7 +203,7 @@ def _tuning(summary: Summary) -> str:
             drawn = charts.chart(charts.tuning(summary, workload), title)
             figures.append(_figure(workload, drawn, "median final loss on the tuning seeds"))
         cells = "".join(_chosen(summary.cells[workload, name]) for name in summary.config.optimizers)
-        rows.append(f'<tr><td class="left">{escape(problems.get(workload).title)}</td>{cells}</tr>')
+        rows.append(f'<tr><td class="left name">{escape(problems.get(workload).title)}</td>{cells}</tr>')
     head = [("Workload", True), *((optimizers.get(name).title, False) for name in summary.config.optimizers)]
     ranges = "".join(
         f"<dt>{escape(optimizers.get(name).title)}</dt><dd>{escape(optimizers.get(name).searched)}"
@@ -207,7 +214,7 @@ def _tuning(summary: Summary) -> str:
     rule = "fewest median steps to the target, then lowest median final loss" if frozen else "lowest median final loss"
     intro = (
         f"Every optimizer had the same {summary.config.trials} points of one list, laid onto its own range. The large dot is the setting that "
-        f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}. The wider a curve is at its lowest, the less depends on the choice."
+        f"won on {text.count(summary.config.tuning_seeds, 'tuning seed')}: {rule}. The wider a curve is at its lowest, the less depends on the choice; so says, below, how many settings reach the target in the median of their tuning runs."
     )
     if not tuned:
         return f'<section><h2>Settings</h2><p class="soft">{escape(text.plan(summary.config))}.</p>{table(head, rows)}<dl>{ranges}</dl></section>'
@@ -220,7 +227,7 @@ def _tuning(summary: Summary) -> str:
 def _chosen(cell: Cell) -> str:
     """The chosen setting, and how many of those tried reach the target: how much depends on the choice."""
     reach = sum(math.isfinite(setting.steps) for setting in cell.tuning)
-    tried = f"<small>{reach} of {len(cell.tuning)} reach the target</small>" if len(cell.tuning) > 1 else ""
+    tried = f"<small>{reach} of {len(cell.tuning)} reach it</small>" if len(cell.tuning) > 1 else ""
     return f"<td {sort(next(iter((cell.hyper or {}).values()), math.inf))}>{escape(text.hyper(cell.hyper))}{tried}</td>"
 
 
@@ -272,7 +279,7 @@ def _rules(summary: Summary) -> str:
             summary.config.dtype or p.dtype,
         )
         rows.append(
-            f'<tr><td class="left">{escape(p.title)}</td>'
+            f'<tr><td class="left name">{escape(p.title)}</td>'
             + "".join(f'<td class="left wrap">{escape(c)}</td>' for c in cells[:2])
             + "".join(f"<td>{escape(c)}</td>" for c in cells[2:])
             + "</tr>"
@@ -306,7 +313,7 @@ def _again(summary: Summary, environment: dict[str, Any], command: str) -> str:
     }  # fmt: skip
     folder = shlex.quote(str(Path(shlex.split(command)[2]).parent))
     commands = "\n".join(
-        f"{line:<{len(command) + 2}}# {why}"
+        f"# {why}\n{line}"
         for line, why in (
             (command, "all of it; finished trials are taken from the store"),
             (f"hammer reproduce {folder}", "some of its trials, and whether their bits are the same"),

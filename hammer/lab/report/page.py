@@ -36,11 +36,17 @@ def document(title: str, body: Sequence[str], css: str = "") -> str:
     )
 
 
-def table(head: list[tuple[str, bool]], rows: list[str]) -> str:
-    """A table in a box of its own that scrolls sideways. ``head``: text and whether the column is aligned left."""
-    cells = "".join(
-        f'<th scope="col"{" class=left" if left else ""}><button>{escape(label)}</button></th>' for label, left in head
-    )
+def table(head: list[tuple[str, bool]], rows: list[str], roomy: Sequence[str] = ()) -> str:
+    """A table in a box of its own that scrolls sideways. Cells of the class ``name`` stay in sight then.
+
+    ``head``: text and whether the column is aligned left. ``roomy``: the columns that a phone leaves out, with the cells of that
+    class.
+    """
+    cells = ""
+    for label, left in head:
+        kinds = " ".join(["left"] * left + ["roomy"] * (label in roomy))
+        attribute = f' class="{kinds}"' if kinds else ""
+        cells += f'<th scope="col"{attribute}><button>{escape(label)}</button></th>'
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 

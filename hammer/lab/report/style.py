@@ -77,8 +77,10 @@ code{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size
 dl{{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;margin:.5rem 0;font-size:.92rem}}
 dt{{color:var(--soft)}}dd{{margin:0;overflow-wrap:anywhere;min-width:0}}
 details summary{{cursor:pointer}}
-@media(max-width:560px){{main{{padding:1.3rem .9rem 3rem}}h1{{font-size:1.45rem}}.verdict{{font-size:1.08rem}}dl{{grid-template-columns:1fr}}dt{{margin-top:.4rem}}th,td{{padding:.42rem .55rem}}}}
-@media print{{main{{max-width:none;padding:0}}.legend{{position:static}}.wide{{overflow:visible;border:0}}figure,tr{{break-inside:avoid}}h2{{break-after:avoid}}th button::after{{content:""}}}}
+td small.narrow{{display:none}}td.name{{position:sticky;left:0;background:var(--page) padding-box;z-index:1}}
+@media print,(max-width:560px){{.roomy{{display:none}}td small.narrow{{display:block}}td.name{{white-space:normal}}}}
+@media(max-width:560px){{td.name{{min-width:7.6rem;box-shadow:1px 0 var(--line)}}main{{padding:1.3rem .9rem 3rem}}h1{{font-size:1.45rem}}.verdict{{font-size:1.08rem}}dl{{grid-template-columns:1fr}}dt{{margin-top:.4rem}}th,td{{padding:.42rem .55rem}}}}
+@media print{{td.name{{position:static}}table{{font-size:8pt}}th{{font-size:7.5pt;white-space:normal}}td small{{font-size:7pt}}th,td{{padding:.2rem .3rem}}.axes button[aria-pressed=false]{{display:none}}main{{max-width:none;padding:0}}.legend{{position:static}}.wide{{overflow:visible;border:0}}figure,tr{{break-inside:avoid}}h2,h3{{break-after:avoid}}pre{{white-space:pre-wrap;overflow:visible;break-inside:avoid}}th button{{display:contents}}th button::after{{content:""}}}}
 """.replace("\n", "")
 
 HIDING = "".join(f".hide-{i} .charts .s{i}{{display:none}}" for i in range(SERIES))

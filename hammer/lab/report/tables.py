@@ -161,11 +161,9 @@ def costs(summary: Summary) -> Table:
 
 def costs_note(summary: Summary) -> str:
     """How to read the table of costs."""
-    peak = (
-        "during the trial"
-        if summary.peaks_of_trials
-        else "since it started, with the trials it ran before, since this system does not start the count anew: it does not tell optimizers apart"
-    )
+    peak = ", during the trial" if summary.peaks_since == {"trial"} else ""
+    if "process" in summary.peaks_since:
+        peak = ", since it started, with the trials it ran before, as this system does not start the count anew: it does not tell optimizers apart"
     sent = (
         "Nothing was sent by MPI: a trial is one process."
         if summary.sent_nothing
@@ -174,7 +172,7 @@ def costs_note(summary: Summary) -> str:
     return (
         "Medians over the scoring runs. FLOPs and bytes are those of the model, its gradient and the optimizer, counted by the op table and averaged "
         "over a run's steps. Optimizer state: what it keeps beside parameters and gradients, in arrays. "
-        f"Peak memory is all that the worker process held, Python and its libraries too, {peak}. {sent}"
+        f"Peak memory is all that the worker process held, Python and its libraries too{peak}. {sent}"
     )
 
 
