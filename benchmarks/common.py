@@ -138,9 +138,10 @@ def finish(
 ) -> None:
     """Write the report (a full run, or --out given) and print the figures as the last line.
 
-    ``options.command``, if it is there, is the command that makes the report again.
+    ``options.command``, if it is there, is the command that makes the report again; ``options.partial``: this is no full run.
     """
-    out = options.out or (None if options.quick else ROOT / "reports" / "benchmarks")
+    incomplete = options.quick or getattr(options, "partial", False)
+    out = options.out or (None if incomplete else ROOT / "reports" / "benchmarks")
     if out is not None:
         default = f"python benchmarks/{name}.py" + (" --quick" if options.quick else "")
         command = getattr(options, "command", default)

@@ -333,7 +333,9 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument(
         "--quick", action="store_true", help="end within 50 seconds; no report is written unless --out is given"
     )
-    p.add_argument("--out", type=Path, help="folder for the report (default reports/benchmarks)")
+    p.add_argument(
+        "--out", type=Path, help="folder for the report (default reports/benchmarks, of 5,000 programs or more)"
+    )
     p.add_argument("--programs", type=int, help="how many programs (default 5000; with --quick as many as fit)")
     p.add_argument("--start", type=int, default=0, help="the first program (default 0)")
     p.add_argument("--seed", type=int, default=0)
@@ -355,6 +357,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.compiler = options.compiler or list(COMPILERS)
     options.seconds = 25.0 if options.quick else None
     options.programs = options.programs or 5000
+    options.partial = options.start > 0 or options.programs < 5000
     for name in options.compiler:
         compiler_of(name)  # raises, if there is none
     if options.print:

@@ -269,6 +269,8 @@ class NativePlan:
 
     def _reader(self, x: Term, stored: Any) -> Any:
         base, offset, strides = strided(x, stored)
+        if 0 in x.shape:  # an empty slice may lie outside of what it was cut from
+            offset, strides = 0, (0,) * x.ndim
         place, item = self.program.places[base], base.dtype.itemsize
         steps = tuple(s * item for s in strides)
         first = len(self._inputs) + 1

@@ -362,3 +362,12 @@ def test_an_array_of_equal_numbers_is_not_read():
     found = plan([x])
     np.testing.assert_array_equal(found[0], x * equal)
     np.testing.assert_array_equal(found[1], np.copysign(x, zeros))
+
+
+def test_a_row_that_numpy_computes_may_be_given_an_empty_slice_that_begins_outside_of_its_array() -> None:
+    def function(x: Any) -> Any:
+        return ops.cumprod(ops.flip(x[:0], axis=0), axis=0), ops.cumprod(ops.flip((x * 2.0)[:0], axis=0), axis=0)
+
+    (x,) = draw((1,))
+    for got in native.NativePlan(graph_of(function, x))([x]):
+        assert got.shape == (0,)
