@@ -65,9 +65,9 @@ class Trainer:
         callbacks, loggers: objects of ``Callback``; loggers are told last.
         log_every: steps from one row of training figures to the next; None: a row for each epoch only.
         seed: of the order of data that is not in a ``Loader`` yet.
-        compile: whether steps run as graphs that are compiled, with the same results to the bit; needs ``import hammer``. What
-            cannot be compiled runs as it is, after a warning that says why. Gradients are then computed before it is known
-            whether the loss is finite.
+        compile: whether steps run as graphs that are compiled; needs ``import hammer``. What cannot be compiled runs as it is,
+            after a warning that says why. Gradients are then computed before it is known whether the loss is finite.
+        exact: whether compiled steps have the bits of uncompiled ones; if not, they differ by rounding and may be faster.
         checkpoints: a folder, or a ``CheckpointFolder``, to save to at the end of each epoch.
         save_every: steps from one save to the next inside an epoch.
         monitor: the value of an epoch that picks the best one; None: val_loss, or train_loss without validation data.
@@ -101,6 +101,7 @@ class Trainer:
         log_every: int | None = None,
         seed: int = 0,
         compile: bool = False,
+        exact: bool = True,
         checkpoints: str | os.PathLike | CheckpointFolder | None = None,
         save_every: int | None = None,
         monitor: str | None = None,
@@ -135,9 +136,11 @@ class Trainer:
         self.stopped: str | None = None
         self.watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
         self._asked = Asked()
-        self._compiled = self._compiled_step() if compile else None
+        if not (exact or compile):
+            raise ValueError("Trainer: exact=False says how steps are compiled; give compile=True with it")
+        self._compiled = self._compiled_step(exact) if compile else None
 
-    def _compiled_step(self) -> Any:
+    def _compiled_step(self, exact: bool) -> Any:
         """What computes gradients and steps the optimizer, compiled."""
         if self.accumulate > 1 and type(self).compute is not Trainer.compute:
             raise ValueError(
@@ -149,7 +152,7 @@ class Trainer:
             prediction, target, value = self.compute(batch)
             return value, prediction, target
 
-        return compiler()(step, self.optimizer)
+        return compiler()(step, self.optimizer, exact)
 
     def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
         """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""

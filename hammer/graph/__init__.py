@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-COMPILERS["hammer"] = lambda function, optimizer: __getattr__("Parts")(function, optimizer)
+COMPILERS["hammer"] = lambda function, optimizer, exact: __getattr__("Parts")(function, optimizer, exact)

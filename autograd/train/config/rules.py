@@ -94,6 +94,8 @@ def _optimizer(config: Config, fail: Fail) -> None:
     if _clips(config) and config.training.grad_clip:
         raise fail("training.grad_clip", "optimizer.chain has clip_by_global_norm already; leave one of the two out")
     training = config.training
+    if not (training.exact or training.compile):
+        raise fail("training.exact", "false says how steps are compiled; set compile: true with it, or leave it out")
     if training.lr_mode == "finetune" and not config.model.encoder_fine_tune:
         raise fail(
             "training.lr_mode",

@@ -136,8 +136,11 @@ class Training:
         clip. By default 0 where optimizer.chain clips by the global norm itself.""",
         low=0.0,
     )
-    compile: bool = key(
-        False, "Whether steps run as compiled graphs, with the same results to the bit; needs the package hammer."
+    compile: bool = key(False, "Whether steps run as compiled graphs; needs the package hammer.")
+    exact: bool = key(
+        True,
+        """Whether compiled steps have the same results to the bit as steps that are not compiled. false: they differ by rounding,
+        and are machine code where the extra compile is installed. Only with compile: true.""",
     )
     accumulate: int = key(
         1, "Batches whose gradients make one step, as one batch of them all would.", low=1, high=2**31

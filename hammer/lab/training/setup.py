@@ -81,6 +81,7 @@ def prepare(config: Config) -> Run:
         scaling=_scaling(config, precision),
         accumulate=config.training.accumulate,
         compile=config.training.compile,
+        exact=config.training.exact,
         clip=config.training.grad_clip or None,
         nonfinite=config.training.nonfinite,
         callbacks=callbacks,

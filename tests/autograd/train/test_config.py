@@ -285,6 +285,7 @@ def test_chains_are_checked(chain, message):
         ({"training.use_amp": True, "precision.dtype": "fp32"}, "training.use_amp: true contradicts precision.dtype fp32"),
         ({"training.use_amp": False, "precision.dtype": "bf16"}, "training.use_amp: false contradicts precision.dtype bf16"),
         ({"training.use_amp": False, "precision.loss_scale": 8}, "precision.loss_scale: scales"),
+        ({"training.exact": False}, "set compile: true with it"),
         ({"training.lr_mode": "finetune"}, "set model.encoder_fine_tune: true"),
         ({"training.grad_clip": 1, "optimizer.chain": [{"name": "clip_by_global_norm", "max_norm": 1}, "sgd"]}, "has clip_by_global_norm already"),
         ({"scheduler.type": "OneCycleLR", "scheduler.warmup_steps": 3}, "OneCycleLR rises by itself"),

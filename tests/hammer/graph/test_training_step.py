@@ -482,6 +482,29 @@ def test_trainers_train_to_the_same_bits(options):
     equal(*states)
 
 
+@pytest.mark.parametrize("options", [
+    {"clip": 0.1}, {"accumulate": 3}, {"precision": "bf16"}, {"schedule": lambda step: 0.01 / (step + 1)},
+])  # fmt: skip
+def test_trainers_by_machine_code_train_to_the_same_values_within_rounding(options):
+    x, y = batch(0, (1, 6, 6), n=35, classes=10)
+    ends = []
+    for settings in ({}, {"compile": True, "exact": False}):
+        trainer = Trainer(cnn(), "cross_entropy", optim.sgd(0.05, momentum=0.9), **settings, **options)
+        trainer.fit((x, y), epochs=2, batch_size=8)
+        ends.append([trainer.model.state_dict(), trainer.history.final["train_loss"]])
+    assert trainer._compiled.reason is None and trainer._compiled.exact is False
+    (plain, loss), (compiled, other) = ends
+    tolerance = 2e-2 if "precision" in options else 2e-5
+    assert loss == pytest.approx(other, rel=tolerance)
+    for name, value in plain.items():
+        np.testing.assert_allclose(compiled[name], value, rtol=tolerance, atol=tolerance)
+
+
+def test_a_trainer_that_is_not_compiled_is_exact():
+    with pytest.raises(ValueError, match="exact=False says how steps are compiled"):
+        Trainer(mlp(), exact=False)
+
+
 def test_a_trainer_whose_model_cannot_be_traced_trains_uncompiled():
     class Branching(nn.Module):
         def __init__(self):
