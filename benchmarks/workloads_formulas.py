@@ -49,6 +49,13 @@ class Formulas:
         scores = self.np.matmul(q * (1.0 / math.sqrt(d)), self.np.swapaxes(k, -1, -2)) + mask
         return self.np.matmul(self.softmax(scores), v)
 
+    def images(self, x: Any) -> Any:
+        """(N, C, H, W) in the layout that convolutions work in, and ``flat`` the way back, to (N, C H W)."""
+        return x
+
+    def flat(self, x: Any) -> Any:
+        return x.reshape((x.shape[0], -1))
+
     def conv(self, x: Any, w: Any, b: Any) -> Any:
         raise workers.Missing("it has no convolution layer")
 
@@ -82,9 +89,9 @@ def _mlp(f: Formulas, p: list, x: Any, y: Any) -> Any:
 
 
 def _cnn(f: Formulas, p: list, x: Any, y: Any) -> Any:
-    x = f.relu(f.conv(x, p[0], p[1]))
+    x = f.relu(f.conv(f.images(x), p[0], p[1]))
     x = f.max_pool(f.relu(f.conv(x, p[2], p[3])))
-    return _mlp(f, p[4:], x.reshape((x.shape[0], -1)), y)
+    return _mlp(f, p[4:], f.flat(x), y)
 
 
 def _lstm(f: Formulas, p: list, x: Any, y: Any) -> Any:
@@ -139,7 +146,7 @@ def step_of(library: str, workload: str) -> Step:
 # ---- JAX ----
 
 
-def _jax_layers(scan: str) -> Formulas:
+def _jax_layers(way: str) -> Formulas:
     import jax
     import jax.numpy as jnp
     from jax import lax, nn
@@ -157,18 +164,25 @@ def _jax_layers(scan: str) -> Formulas:
         def cross_entropy(self, x: Any, labels: Any) -> Any:
             return -jnp.mean(jnp.take_along_axis(nn.log_softmax(x), labels[:, None], axis=1))
 
+        def images(self, x: Any) -> Any:
+            return jnp.transpose(x, (0, 2, 3, 1)) if way == "NHWC" else x
+
+        def flat(self, x: Any) -> Any:
+            return super().flat(jnp.transpose(x, (0, 3, 1, 2)) if way == "NHWC" else x)
+
         def conv(self, x: Any, w: Any, b: Any) -> Any:
-            y = lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NCHW", "OIHW", "NCHW"))
-            return y + b[:, None, None]
+            y = lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=(way, "OIHW", way))
+            return y + (b if way == "NHWC" else b[:, None, None])
 
         def max_pool(self, x: Any) -> Any:
-            return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+            window = (1, 2, 2, 1) if way == "NHWC" else (1, 1, 2, 2)
+            return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
 
         def lstm(self, cell: Callable, start: tuple, xs: Any) -> Any:
             return lax.scan(lambda s, x: (cell(s, x), None), start, xs)[0][0]
 
         def recurrence(self, decay: Any, inputs: Any) -> Any:
-            if scan == "associative_scan":
+            if way == "associative_scan":
                 join = lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1])
                 return lax.associative_scan(join, (jnp.broadcast_to(decay, inputs.shape), inputs), axis=1)[1]
 
@@ -183,21 +197,20 @@ def _jax_layers(scan: str) -> Formulas:
 
 
 def _jax(workload: str, given: Problem) -> Step:
-    if workload != "ssm":
+    ways = {
+        "cnn": {"NCHW": "in the layout NCHW", "NHWC": "in the layout NHWC"},
+        "ssm": {"scan": "by lax.scan", "associative_scan": "by lax.associative_scan"},
+    }.get(workload)
+    if ways is None:
         return _jax_step(workload, given, "")
-    return fastest(
-        [
-            ("by lax.scan", lambda: _jax_step(workload, given, "scan")),
-            ("by lax.associative_scan", lambda: _jax_step(workload, given, "associative_scan")),
-        ]
-    )
+    return fastest([(note, lambda way=way: _jax_step(workload, given, way)) for way, note in ways.items()])
 
 
-def _jax_step(workload: str, given: Problem, scan: str) -> Step:
+def _jax_step(workload: str, given: Problem, way: str) -> Step:
     import jax
     import jax.numpy as jnp
 
-    layers, loss_of = _jax_layers(scan), LOSSES[workload]
+    layers, loss_of = _jax_layers(way), LOSSES[workload]
     both = jax.value_and_grad(lambda p, *data: loss_of(layers, p, *data))
     data = [jnp.asarray(a) for a in given.data]
     weights = [jnp.array(w) for w in given.weights]
