@@ -5,6 +5,7 @@ processes wait for each other far longer than they compute; and the bits then do
 """
 
 import os
+import signal
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -15,6 +16,9 @@ from hypothesis import Phase, settings
 
 settings.register_profile("hammer", derandomize=True, deadline=None, print_blob=True, database=None)
 settings.load_profile("hammer")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background; commands that are
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tested inherit it, and Ctrl-C must end them
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_estimates() -> None:
     assert text.estimate(Estimate(120.0, 95.0, math.inf)) == "120 [95, ∞]"
     assert text.estimate(Estimate(math.inf, math.inf, math.inf)) == "missed"
     assert text.estimate(Estimate(math.inf, 90.0, math.inf)) == "∞ [90, ∞]"
-    assert text.estimate(Estimate(0.0123, 0.01, 1.5), "seconds") == "12.3 ms [10 ms, 1.5 s]"
+    assert text.estimate(Estimate(0.0123, 0.01, 1.5), "seconds") == "12.3 ms [10, 1,500]"  # in the unit of the value
     assert text.estimate(None) == "–"
 
 
