@@ -64,7 +64,11 @@ def program(graph: UniversalGraph, writes: Mapping[int, int] | None = None) -> P
     if any(node.is_operation and node.op == "to_device" for node in graph.nodes):
         raise Unlowered("a program has all its memory on one device")
     made = Program(
-        low := lowered(graph, APART, checked=False), (plan := schedule(low)), memory(plan, dict(writes or {})), "", []
+        low := lowered(graph, APART, checked=False),
+        (plan := schedule(low, mixed=False)),
+        memory(plan, dict(writes or {})),
+        "",
+        [],
     )
     texts: dict[str, str] = {}
     for i, step in enumerate(plan.steps):

@@ -127,7 +127,7 @@ class _Maker:
 
     def _kernels(self, step: Any) -> list[Kernel]:
         if not isinstance(step, Call):
-            return NestWriter(step, self.schedule, self.threads).kernels()
+            return NestWriter(step, self.schedule).kernels()
         if step.kind == "gemm":
             return [gemm(step, [strided(x, self.stored) for x in step.args], self.blas.integer, self.threads)]
         if step.kind == "scan":

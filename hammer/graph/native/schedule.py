@@ -4,13 +4,14 @@ A term is stored if somebody needs it in memory (an output, a product of matrice
 and it costs more to compute again than to load. All else is computed where it is read.
 
 Stored terms that have the same frame (the shape that is iterated over) and do not wait for each other become one ``Nest``: a loss and
-its gradient, a layer's gradient and its sum over the batch, all of a normalisation. In a nest, reductions are over one set of axes.
-Where the innermost axis is among them (mode "row"), each point of the other axes is worked on at once, in phases: what
+its gradient, a layer's gradient and its sum over the batch, all of a normalisation with its parameters' gradients. Reductions whose
+axes have the innermost one among them (mode "row") are done for each point of the other axes at once, in phases: what
 reads a reduction's result is in a later phase than that. Where it is not (mode "column"), sums are kept in memory, and only the
-end of the nest knows them.
+end of the nest knows them. A nest may have both, ``cut`` into rows, and the sums over its rows are then made for parts of the rows.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,9 @@ STORES, READS = 48, 24
 
 
 DIVIDED = 16_384
-"""Elements from which threads share a reduction over all axes."""
+"""Elements from which sums over rows, and over everything, are made for parts of them, which threads share."""
+MANY, WIDEST = 64, 8192
+"""The fewest rows, and the most elements of one, where sums over rows are made for parts of the rows."""
 
 
 @dataclass(eq=False)
@@ -97,6 +100,19 @@ class Nest:
             and all(n == 1 or a in self.axes for a, n in enumerate(self.frame))
         )
 
+    @property
+    def sums(self) -> set[tuple[int, ...]]:
+        """The axes of its reductions."""
+        return {r.axes for r in self.roots if r.axes}
+
+    @property
+    def cut(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The axes that count the rows and those of a row, where sums over the rows are made for parts of them; else None."""
+        sums = self.sums
+        if not sums or (len(sums) == 1 and (self.mode == "row" or self.size < DIVIDED)):
+            return None
+        return cut(self.frame, sums)
+
 
 @dataclass(eq=False)
 class Schedule:
@@ -108,9 +124,22 @@ class Schedule:
     outputs: list[Term] = field(default_factory=list)
 
 
-def schedule(lowered: Lowered) -> Schedule:
-    """The steps for a graph's terms."""
-    return _Scheduler(lowered).run()
+def schedule(lowered: Lowered, mixed: bool = True) -> Schedule:
+    """The steps for a graph's terms; ``mixed``: whether a nest may have reductions along its rows and over them at once."""
+    return _Scheduler(lowered, mixed).run()
+
+
+def cut(frame: tuple[int, ...], sums: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """How a frame comes apart into the axes that count rows and those of a row, such that each reduction is along the rows, over
+    them, or both; None where it does not, or has few rows or long ones."""
+    used = tuple(a for a, n in enumerate(frame) if n != 1)
+    kinds = {tuple(a for a in axes if frame[a] != 1) for axes in sums}
+    for i in range(1, len(used)):
+        rows, row = used[:i], used[i:]
+        if kinds <= {rows, row, used} and kinds != {used}:
+            fits = math.prod(frame[a] for a in rows) >= MANY and math.prod(frame[a] for a in row) <= WIDEST
+            return (rows, row) if fits else None
+    return None
 
 
 class Puller:
@@ -162,8 +191,8 @@ def address(t: Term) -> Index:
 
 
 class _Scheduler:
-    def __init__(self, lowered: Lowered):
-        self.lowered = lowered
+    def __init__(self, lowered: Lowered, mixed: bool):
+        self.lowered, self.mixed = lowered, mixed
         self.roots: set[Term] = set()
         self.done = Schedule(lowered)
 
@@ -313,12 +342,24 @@ class _Scheduler:
         return self._enter(root, nest, len(steps) - 1)
 
     def _enter(self, root: Root, nest: Nest, i: int) -> int:
-        nest.axes = nest.axes or root.axes
+        nest.axes = self._axes(nest, root) or ()
         root.phase = max((nest.made[x].phase + (x.op == "reduce") for x, _ in root.reads if x in nest.made), default=0)
         nest.roots.append(root)
         nest.made[root.term] = root
         self.at[root.term] = i
         return i
+
+    def _axes(self, nest: Nest, root: Root) -> tuple[int, ...] | None:
+        """The axes of a nest's reductions when a root has joined it: those along its rows, if there are such; None if it cannot join."""
+        if not root.axes or not nest.axes or root.axes == nest.axes:
+            return nest.axes or root.axes
+        sums = {*nest.sums, root.axes}
+        parts = cut(nest.frame, sums) if self.mixed else None
+        if parts is None:
+            return None
+        along = [axes for axes in sums if tuple(a for a in axes if nest.frame[a] != 1) == parts[1]]
+        over = [axes for axes in sums if tuple(a for a in axes if nest.frame[a] != 1) == parts[0]]
+        return (along or over)[0]
 
     def _joins(self, root: Root, shape: tuple[int, ...], nest: Nest, i: int) -> bool:
         if len(shape) != len(nest.frame) or len(nest.roots) >= STORES:
@@ -333,22 +374,22 @@ class _Scheduler:
                 or axes != {a for a in nest.axes if nest.frame[a] != 1}
             ):
                 return False
-        axes_after = nest.axes or root.axes
-        if root.axes and root.axes != axes_after:
+        axes_after = self._axes(nest, root)
+        if axes_after is None:
             return False
+        after = Nest(nest.frame, axes_after)
         if root.axes and not nest.axes and any(r.term.shape != nest.frame for r in nest.roots):
             return False
         for x, at in root.reads:
             if x in nest.made:
                 same = x.ndim == len(nest.frame) and at == address(x)
-                if not same or (x.op == "reduce" and nest.mode != "row"):
+                if not same or (x.op == "reduce" and (after.mode != "row" or nest.made[x].axes != axes_after)):
                     return False
                 inner = True
             elif self.at.get(x, -1) >= i:
                 return False
             elif x in arrays and x.size >= nest.size:
                 inner = True
-        after = Nest(nest.frame, axes_after)
         if after.divided and (shape != nest.frame or any(x in nest.made and x.op == "reduce" for x, _ in root.reads)):
             return False
         return inner and len(arrays | {x for x, _ in root.reads}) <= READS

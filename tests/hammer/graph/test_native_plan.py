@@ -70,6 +70,57 @@ def test_fused_as_it_should_be_and_right(name: str) -> None:
     assert close(got, want)
 
 
+def many(x: Any, w: Any, y: Any) -> Any:
+    """Sums along rows, over rows, and over everything."""
+    z = ops.exp(x - ops.max(x, axis=1, keepdims=True)) * (ops.abs(w) + 0.5)
+    p = z / ops.sum(z, axis=1, keepdims=True)
+    return (
+        p * y, ops.sum(p * y, axis=0), ops.sum(p), ops.max(p * x, axis=0), ops.min(x, axis=1), ops.min(p, axis=0),
+        ops.concat([ops.sum(y * p, axis=0), w]),
+    )  # fmt: skip
+
+
+SUMS: dict[str, tuple[Callable, tuple, list[str]]] = {
+    "along and over rows": (many, ((300, 130), (130,), (300, 130)), ["row"]),
+    "few rows": (many, ((20, 1300), (1300,), (20, 1300)), ["row", "column", "row", "column"]),
+    "over rows first": (lambda x: (ops.sum(x * x, axis=0), x / ops.sum(x * x, axis=1, keepdims=True)), ((300, 130),), ["row"]),
+    "over everything first": (lambda x: (ops.sum(x * x), x / ops.sum(x * x, axis=1, keepdims=True)), ((300, 130),), ["row"]),
+    "over rows and everything": (lambda x: (ops.sum(x * 2.0), ops.max(ops.exp(x), axis=0)), ((400, 60),), ["column"]),
+    "three axes": (lambda x: (ops.sum(x, axis=(0, 1)), ops.mean(x), x - ops.max(x, axis=2, keepdims=True)), ((70, 9, 40),), ["row"]),
+    "rows of two axes": (lambda x: (ops.sum(x[:, :, ::2], axis=0), ops.sum(x[:, :, ::2], axis=(1, 2))), ((170, 9, 40),), ["row"]),
+    "axes that cross": (lambda x: (ops.sum(x, axis=0), ops.sum(x, axis=(0, 2))), ((170, 9, 40),), ["column", "row"]),
+    "what reads a sum over rows": (lambda x: x - ops.mean(x, axis=0), ((300, 130),), ["column"]),
+    "long rows": (lambda x: (ops.sum(x, axis=0), ops.sum(x, axis=1)), ((70, 9000),), ["column", "row"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_along_rows_and_over_them_are_one_nest(name: str) -> None:
+    function, shapes, modes = SUMS[name]
+    given = draw(*shapes)
+    graph = graph_of(function, *given)
+    plan = native.NativePlan(graph)
+    assert [s for s in kinds(plan) if s != "map"] == modes
+    want = hammer.graph.Plan(graph)(given)
+    for got, due in zip(plan(given), want, strict=True):
+        np.testing.assert_allclose(got, due, rtol=5e-5, atol=2e-4)
+    for threads in (1, 3):
+        other = native.NativePlan(graph, threads=threads)(given)
+        assert all(np.array_equal(a, b) for a, b in zip(plan(given), other, strict=True))
+
+
+def test_layer_norm_and_all_its_gradients_are_one_nest() -> None:
+    given = draw((256, 96), (96,), (96,), (256, 96))
+    graph = UniversalGraph.trace(
+        lambda x, w, b, y: ops.mean(ops.layer_norm(x, (96,), w, b, 1e-5) * y), *(Spec(a.shape) for a in given)
+    ).grad(wrt=["x", "w", "b"], value=True)
+    plan = native.NativePlan(graph.optimize(exact=False))
+    assert [s.frame for s in plan.schedule.steps if s.mode != "map"] == [(256, 96)]
+    assert plan.peak < given[0].nbytes
+    for got, due in zip(plan(given), hammer.graph.Plan(graph)(given), strict=True):
+        np.testing.assert_allclose(got, due, rtol=2e-4, atol=1e-8)
+
+
 def test_a_plan_is_printed_as_its_steps() -> None:
     graph = graph_of(lambda x, w: ops.softmax(x @ w, axis=1), *draw((4, 3), (3, 5)))
     first, gemm, loop = str(graph.plan(exact=False)).splitlines()
