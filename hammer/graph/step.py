@@ -30,6 +30,7 @@ from .trace import line_of
 
 _ARRAYS: dict[int, Any] = {n: optree.tree_structure(((0,) * n, {})) for n in range(1, 9)}  # type: ignore[arg-type]
 """The structure of so many positional arguments without parts."""
+_LEAVES = frozenset((np.ndarray, DiffTensor))
 
 
 def training_step(
@@ -113,7 +114,10 @@ class _Signatures:
         ]
         if self._latest is not None and self._latest[1] == setting and self._latest[0] == tree:
             for x, (kind, shape, dtype) in zip(leaves, self._latest[2], strict=True):
-                if type(x) is not kind or kind is not np.ndarray or x.dtype is not dtype or x.shape != shape:
+                if type(x) is not kind:
+                    break
+                raw = x.raw if kind is DiffTensor else x
+                if type(raw) is not np.ndarray or raw.dtype is not dtype or raw.shape != shape:
                     break
             else:
                 return self._latest[3]
@@ -190,7 +194,7 @@ class TrainingStep(_Signatures):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.reason is None:
             leaves: list
-            if not kwargs and all(type(a) is np.ndarray for a in args):
+            if not kwargs and _LEAVES.issuperset(map(type, args)):
                 leaves, tree = list(args), _ARRAYS.get(len(args))
             else:
                 tree = None

@@ -29,6 +29,7 @@ Of each output the last two are kept, since a caller who says ``y = plan(x)`` ha
 
 
 _AS_THEY_LIE = 0x101  # NumPy's flags for arrays in C order that are aligned
+_NOTHING = object()
 _UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}
 
 
@@ -98,6 +99,8 @@ class NativePlan:
         self._table_of(found)
         self._lock = threading.Lock()
         self._steps: NativePlan | None = None
+        self._lasting = frozenset(self.writes.values())  # what is written is there at the next call, most likely
+        self._known: list[Any] = [_NOTHING] * len(self._inputs)  # these, as they are in the table
 
     @property
     def source(self) -> str:
@@ -167,12 +170,17 @@ class NativePlan:
 
     def _begin(self, values: Sequence[Any]) -> tuple[list, dict[int, Any], list]:
         """Fill the table."""
-        table = self._table
-        arrays = []
-        for i, v in enumerate(values):
-            if type(v) is not np.ndarray or v.flags.num & _AS_THEY_LIE != _AS_THEY_LIE:
-                v = np.ascontiguousarray(v).reshape(np.shape(v))
-            arrays.append(v)
+        table, known = self._table, self._known
+        arrays = list(values)
+        for i, v in enumerate(arrays):
+            if v is known[i]:
+                continue
+            if type(v) is not np.ndarray:
+                arrays[i] = v = np.array(v)
+            elif v.flags.num & _AS_THEY_LIE != _AS_THEY_LIE:
+                arrays[i] = v = np.ascontiguousarray(v).reshape(v.shape)
+            if i in self._lasting:
+                known[i] = v
             table[1 + i] = id(v)
         for i, n, name in self.lowered.checks:
             index = arrays[i]

@@ -257,6 +257,16 @@ def test_outputs_are_written_into_inputs(name: str) -> None:
     assert plan([turned, g])[0] is turned and close(turned, want[0])
 
 
+def test_an_input_that_is_written_may_be_another_array_at_each_call() -> None:
+    p, g = draw((9, 9), (9, 9))
+    plan = native.NativePlan(graph_of(lambda p, g: (p - 0.1 * g, ops.sum(p * g)), p, g), {0: 0})
+    first, second, turned = p.copy(), p.copy() * 2, np.asfortranarray(p * 3)
+    for into in (first, turned, first, second, first, turned, turned, second.copy(), first):
+        want = into - np.float32(0.1) * g, np.sum(into * g)
+        got = plan([into, g])
+        assert got[0] is into and np.array_equal(into, want[0]) and close(got[1], want[1])
+
+
 def test_two_parameters_that_change_places() -> None:
     p, q = draw((5, 7), (5, 7))
     plan = native.NativePlan(graph_of(lambda p, q: (q + 0.0, p * 1.0), p, q), {0: 0, 1: 1})
