@@ -62,7 +62,7 @@ def _reductions(program: Program) -> Iterator[Program]:
                 leaves[name] = v
             else:
                 rest = [
-                    replace(s, inputs=tuple(v if x == name and isinstance(x, Name) else x for x in s.inputs))
+                    replace(s, inputs=tuple(v if isinstance(x, Name) and x == name else x for x in s.inputs))
                     for s in rest
                 ]
         yield _pruned(replace(program, leaves=leaves, steps=tuple(rest)))

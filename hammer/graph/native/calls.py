@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .lazy import Term
 from .lowering import Call
 from .maths import TYPES, Code
 from .nests import Kernel
@@ -279,22 +280,25 @@ class _Conv(CallCode):
         return self.element(self.kind, pointer, self.linear([(index, size)]))
 
 
-def convolution(call: Call, integer: str, threads: int) -> list[Kernel]:
-    """A convolution or one of its two transposes, as one or two kernels."""
+def convolution(
+    call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer: str, threads: int
+) -> list[Kernel]:
+    """A convolution or one of its two transposes, as one or two kernels. Its arguments lie in C order."""
     code = _Conv(call, integer)
-    (x, y), (out,) = call.args, call.outputs
+    (x, y), (out,) = [base for base, _, _ in views], call.outputs
+    first, second = (code.element(code.kind, f"%a{i}", str(offset)) for i, (_, offset, _) in enumerate(views))
     o, p, k = code.out_channels, code.places, code.depth
     if call.kind == "conv_weight":
-        return _conv_weight(call, code, threads)
+        return _conv_weight(x, y, out, first, second, code, threads)
 
     def forward(n: str) -> None:
-        columns = code.columns(code.at("%a0", n, code.image))
-        code.gemm(o, p, k, ("%a1", k, False), (columns, p, False), (code.at("%a2", n, o * p), p))
+        columns = code.columns(code.at(first, n, code.image))
+        code.gemm(o, p, k, (second, k, False), (columns, p, False), (code.at("%a2", n, o * p), p))
 
     def back(n: str) -> None:
         image = code.at("%a2", n, code.image)
         columns = image if code.plain else "%scratch"
-        code.gemm(k, p, o, ("%a1", k, True), (code.at("%a0", n, o * p), p, False), (columns, p))
+        code.gemm(k, p, o, (second, k, True), (code.at(first, n, o * p), p, False), (columns, p))
         if not code.plain:
             code.add_columns(image)
 
@@ -303,9 +307,8 @@ def convolution(call: Call, integer: str, threads: int) -> list[Kernel]:
     return [Kernel(text, [x, y, out], code.scratch, code.samples, code.samples * o * p * k, 1)]
 
 
-def _conv_weight(call: Call, code: _Conv, threads: int) -> list[Kernel]:
+def _conv_weight(x: Term, g: Term, out: Term, images: str, gradients: str, code: _Conv, threads: int) -> list[Kernel]:
     """Each thread's part of the samples adds up in memory of its own; then the parts are added up, in their order."""
-    (x, g), (out,) = call.args, call.outputs
     o, p, k = code.out_channels, code.places, code.depth
     parts = min(threads, code.samples)
 
@@ -316,8 +319,8 @@ def _conv_weight(call: Call, code: _Conv, threads: int) -> list[Kernel]:
         high = code.put(f"udiv i64 {code.linear([(t, code.samples)], code.samples)}, {parts}")
 
         def sample(n: str) -> None:
-            columns = code.columns(code.at("%a0", n, code.image))
-            code.gemm(o, k, p, (code.at("%a1", n, o * p), p, False), (columns, p, True), (total, k), more=True)
+            columns = code.columns(code.at(images, n, code.image))
+            code.gemm(o, k, p, (code.at(gradients, n, o * p), p, False), (columns, p, True), (total, k), more=True)
 
         code.loop(low, high, sample)
 

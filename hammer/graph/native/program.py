@@ -132,7 +132,9 @@ class _Maker:
             return [gemm(step, [strided(x, self.stored) for x in step.args], self.blas.integer, self.threads)]
         if step.kind == "scan":
             return [scan(step, [strided(x, self.stored) for x in step.args])]
-        return [] if step.kind == "python" else convolution(step, self.blas.integer, self.threads)
+        if step.kind == "python":
+            return []
+        return convolution(step, [strided(x, self.stored) for x in step.args], self.blas.integer, self.threads)
 
     # ---- memory ----
 

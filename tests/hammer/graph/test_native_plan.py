@@ -167,6 +167,32 @@ def test_convolutions(given: dict[str, Any]) -> None:
     assert all(map(close, plan([x, w]), hammer.graph.Plan(graph)([x, w])))
 
 
+VIEWED: dict[str, tuple[Callable, tuple]] = {
+    "of an input": (lambda x: ops.reshape(x, shape=(3, 4, 9, 8)), (3, 4 * 9 * 8)),
+    "of what is computed": (lambda x: ops.reshape(ops.tanh(x) * 2.0, shape=(3, 4, 9, 8)), (3, 4 * 9 * 8)),
+    "some samples": (lambda x: x[2:5], (6, 4, 9, 8)),
+    "some samples of what is computed": (lambda x: ops.reshape(ops.exp(x)[1:4], shape=(3, 4, 9, 8)), (5, 4, 72)),
+    "some channels": (lambda x: x[:, 1:5], (3, 6, 9, 8)),
+    "in another order": (lambda x: ops.permute(x, axes=(0, 3, 1, 2)), (3, 9, 8, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_convolutions_of_views(name: str) -> None:
+    view, shape = VIEWED[name]
+    x, w = draw(shape, (5 * 4, 9))
+
+    def function(x: Any, w: Any) -> Any:
+        y = ops.conv(view(x), ops.reshape(w, shape=(5, 4, 3, 3)), padding=1)
+        return ops.sum(ops.reshape(y, shape=(3, -1)) ** 2)
+
+    graph = UniversalGraph.trace(function, Spec(x.shape), Spec(w.shape)).grad(wrt=["x", "w"], value=True)
+    plan = native.NativePlan(graph.optimize(exact=False))
+    assert {"conv", "conv_transpose", "conv_weight"} <= set(kinds(plan))
+    for got, want in zip(plan([x, w]), hammer.graph.Plan(graph)([x, w]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-4)
+
+
 def test_what_is_not_lowered_is_done_by_its_kernel() -> None:
     x = draw((6, 6))[0]
     x = x @ x.T + 6 * np.eye(6, dtype=np.float32)
