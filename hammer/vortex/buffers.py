@@ -25,7 +25,8 @@ def kernel_of(settings: "VortexGrad", kept: Sequence[int]) -> tuple[Callable, di
     critical, direct, normalize = settings.memory == "critical", settings.direct, settings.normalize
     bank = [(settings.decays[k], settings.gains[k], settings.capacities[k], settings.corrected[k]) for k in kept]
     buffers: dict[str, Callable[[Any], Any]] = {
-        f"past{i}": partial(_gradients, capacity) for i, (_, _, capacity, _) in enumerate(bank)}
+        f"past{i}": partial(_gradients, capacity) for i, (_, _, capacity, _) in enumerate(bank)
+    }
     if critical:
         buffers |= {f"priority{i}": partial(_numbers, capacity) for i, (_, _, capacity, _) in enumerate(bank)}
 
