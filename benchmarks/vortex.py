@@ -164,7 +164,9 @@ def theorem(banks: int, seed: int = 0) -> int:
         count = int(rng.integers(1, 4))
         betas = 1 - 10 ** rng.uniform(-3, 0, count)
         gains = 10 ** rng.uniform(-2, 2, count)
-        bank = VortexGrad(betas, gains, rng.choice([0.0, 1.0, rng.uniform(0, 3)]), "none", normalize=bool(rng.random() < 0.3))
+        bank = VortexGrad(
+            betas, gains, rng.choice([0.0, 1.0, rng.uniform(0, 3)]), "none", normalize=bool(rng.random() < 0.3)
+        )
         largest = 10 ** rng.uniform(-2, 2)
         lr = bank.max_stable_lr(largest)
         radius = lambda part, bank=bank, step=lr * largest: filters.spectral_radius(bank, part * step)
@@ -250,7 +252,14 @@ def main(argv: list[str] | None = None) -> None:
         "special_case_error": max(errors.values()), "theorem_banks": banks, "theorem_violations": broken,
         "noise_floor_error": max(map(abs, floors.values())),
     }  # fmt: skip
-    head = ["case", "ms per step", "over AdamW eager", "over AdamW compiled", "over PyTorch's faster AdamW", "bound by traffic"]
+    head = [
+        "case",
+        "ms per step",
+        "over AdamW eager",
+        "over AdamW compiled",
+        "over PyTorch's faster AdamW",
+        "bound by traffic",
+    ]
     lines += ["", *common.table(head, rows), ""]
     lines += [f"Largest relative difference from the published formula, 300 steps: {max(errors.values()):.1e}.", ""]
     lines += common.table(["special case", "difference"], [[k, f"{v:.1e}"] for k, v in errors.items()])

@@ -14,7 +14,9 @@ CLAIM = (
     "At η = 0.1, plain descent–ascent and real momentum 0.9 diverge, and complex momentum (|β| = 0.8, φ = π/8; Lorraine et al. 2021) "
     "converges: spectral radii 1.005, 1.198 and 0.977, and the same rates are what runs of the transform itself show."
 )
-FALSIFIED_IF = "complex momentum's radius is 1 or more, or a run's measured rate differs from its radius by more than 0.002."
+FALSIFIED_IF = (
+    "complex momentum's radius is 1 or more, or a run's measured rate differs from its radius by more than 0.002."
+)
 LR, STEPS = 0.1, 2000
 METHODS = {
     "descent–ascent": VortexGrad((), ()),
@@ -91,6 +93,12 @@ def run(work: Work) -> Outcome:
         "holds" if holds else "falsified",
         words,
         {"radii": dict(zip(METHODS, radii, strict=True)), "largest_difference": off, "best_radius": float(grid.min())},
-        [Table("Radii and runs", ["method", "spectral radius", f"rate measured over {steps} steps", "distance at the end"], rows)],
+        [
+            Table(
+                "Radii and runs",
+                ["method", "spectral radius", f"rate measured over {steps} steps", "distance at the end"],
+                rows,
+            )
+        ],
         {"picture.svg": drawn},
     )

@@ -35,7 +35,12 @@ RUNS = {
     "Vortex, L2 0.005": ("vortex", "l2", 0.005),
     "Vortex, AdamW 1": ("vortex", "adamw", 1.0),
 }
-FILTERS = {"none": VortexGrad((), ()), "ema": presets.grokfast_ema(), "ma": presets.grokfast_ma(), "vortex": VortexGrad()}
+FILTERS = {
+    "none": VortexGrad((), ()),
+    "ema": presets.grokfast_ema(),
+    "ma": presets.grokfast_ma(),
+    "vortex": VortexGrad(),
+}
 BASES = {"l2": optim.adam, "adamw": optim.adamw}
 PUBLISHED = {"none, wd 0": 39_890, "EMA, L2 0.005 (published)": 910, "MA, L2 0.01 (published)": 790}
 
@@ -53,7 +58,9 @@ def train(run: str, seed: int, budget: int) -> dict:
     ids, results = examples()
     places = split.permutation(len(ids))
     trained, held = places[: len(ids) // 2], places[len(ids) // 2 :]
-    optimizer = Optimizer(model.parameters(), chain(FILTERS[kind](), BASES[base](rate, betas=BETAS, weight_decay=decay)))
+    optimizer = Optimizer(
+        model.parameters(), chain(FILTERS[kind](), BASES[base](rate, betas=BETAS, weight_decay=decay))
+    )
     step = hammer.training_step(loss_of(model), optimizer, exact=False)
     steps, accuracies, losses = [], [], []
     batches: list = []
@@ -77,7 +84,8 @@ def train(run: str, seed: int, budget: int) -> dict:
 def accuracy(model: nn.Module, ids: np.ndarray, results: np.ndarray) -> float:
     with no_grad():
         right = sum(
-            int((model(ids[i : i + 1024]).numpy().argmax(-1) == results[i : i + 1024]).sum()) for i in range(0, len(ids), 1024)
+            int((model(ids[i : i + 1024]).numpy().argmax(-1) == results[i : i + 1024]).sum())
+            for i in range(0, len(ids), 1024)
         )
     return right / len(ids)
 
@@ -112,7 +120,11 @@ def small(decay: float, seed: int, steps: int) -> dict:
 
 def quick(work: Work) -> Outcome:
     runs = work.parts(small, {f"small-{d}": {"decay": d, "seed": 0, "steps": 800} for d in (0.0, 1.0)})
-    lines = [Line(f"{part}, weight decay {d}", f["steps"], f[part]) for d, f in zip((0, 1), runs.values(), strict=True) for part in ("train", "held")]
+    lines = [
+        Line(f"{part}, weight decay {d}", f["steps"], f[part])
+        for d, f in zip((0, 1), runs.values(), strict=True)
+        for part in ("train", "held")
+    ]
     last = [float(f["held"][-1]) for f in runs.values()]
     return Outcome(
         "undecided",
@@ -140,12 +152,20 @@ def run(work: Work) -> Outcome:
     ratio = median(plain) / median(fast)
     verdict = "holds" if ratio <= 3 else "falsified" if ratio > 10 else "undecided"
     rows = [
-        [r, str(PUBLISHED.get(r, "–")), ", ".join("–" if f["step"] is None else str(f["step"]) for f in results[r]), median(r), median(r) / median(fast)]
+        [
+            r,
+            str(PUBLISHED.get(r, "–")),
+            ", ".join("–" if f["step"] is None else str(f["step"]) for f in results[r]),
+            median(r),
+            median(r) / median(fast),
+        ]
         for r in RUNS
     ]
     shown = ["none, wd 0", "none, L2 0.005/3", plain, "EMA, wd 0", fast, "Vortex, L2 0.005", "Vortex, AdamW 1"]
     lines = [Line(r, results[r][0]["steps"], results[r][0]["accuracy"]) for r in dict.fromkeys(shown)]
-    drawn = picture([Panel("validation accuracy, seed 0", "steps", lines, log_x=True, levels=[(GOAL, "95 %")])], columns=1)
+    drawn = picture(
+        [Panel("validation accuracy, seed 0", "steps", lines, log_x=True, levels=[(GOAL, "95 %")])], columns=1
+    )
     words = (
         f"The best run without a filter is {plain!r}, median {median(plain):.0f} steps; the best Grokfast is {fast!r}, median {median(fast):.0f}: "
         f"ratio {ratio:.2f} over {CONTENDERS_SEEDS} seeds. The published ratio, 44 to 50, is against weight decay 0."
@@ -154,7 +174,15 @@ def run(work: Work) -> Outcome:
         verdict,
         words,
         {"ratio": ratio, "steps": {r: [f["step"] for f in results[r]] for r in RUNS}},
-        [Table("Steps to 95 % validation accuracy", ["run", "published", "by seed", "median", "over the best Grokfast"], rows)],
+        [
+            Table(
+                "Steps to 95 % validation accuracy",
+                ["run", "published", "by seed", "median", "over the best Grokfast"],
+                rows,
+            )
+        ],
         {"picture.svg": drawn},
-        [f"A dash: not within {BUDGET} steps. Evaluated every {EVERY} steps. L2 is added after the filter, as PyTorch's Adam does, decoupled decay after all."],
+        [
+            f"A dash: not within {BUDGET} steps. Evaluated every {EVERY} steps. L2 is added after the filter, as PyTorch's Adam does, decoupled decay after all."
+        ],
     )

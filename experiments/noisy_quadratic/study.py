@@ -13,7 +13,9 @@ CLAIM = (
     "equal learning rate (0.1), where the same memories without a gate do not; and with the learning rate tuned it comes to a loss of 0.03 at least "
     "1.5 times sooner than Grokfast."
 )
-FALSIFIED_IF = "VortexGrad's floor is above 1.1 times SGD's at η = 0.1, or the tuned ratio to the better Grokfast is below 1.5."
+FALSIFIED_IF = (
+    "VortexGrad's floor is above 1.1 times SGD's at η = 0.1, or the tuned ratio to the better Grokfast is below 1.5."
+)
 KAPPA = 10 ** np.linspace(-3, 0, 200)
 LR, GOAL, TUNED_GOAL = 0.1, 0.1, 0.03
 METHODS = {
@@ -70,7 +72,8 @@ def run(work: Work) -> Outcome:
     equal = dict(zip(names, equal.values(), strict=True))
     sweeps = {
         m: work.parts(
-            tuned, {f"tuned-{n}-{i}": {"method": m, "lr": r, "steps": steps, "seeds": seeds} for i, r in enumerate(rates)}
+            tuned,
+            {f"tuned-{n}-{i}": {"method": m, "lr": r, "steps": steps, "seeds": seeds} for i, r in enumerate(rates)},
         )
         for m, n in names.items()
     }
@@ -93,12 +96,27 @@ def run(work: Work) -> Outcome:
         f"Tuned, it comes to {TUNED_GOAL} in {best['VortexGrad'][0]:.0f} steps, {ratio:.2f} times sooner than the better Grokfast and "
         f"{best['SGD'][0] / best['VortexGrad'][0]:.1f} times sooner than SGD."
     )
-    head = ["method", "floor at η = 0.1", "over SGD's", "steps to 0.1 at η = 0.1", "steps to 0.03, tuned", "best learning rate"]
+    head = [
+        "method",
+        "floor at η = 0.1",
+        "over SGD's",
+        "steps to 0.1 at η = 0.1",
+        "steps to 0.03, tuned",
+        "best learning rate",
+    ]
     return Outcome(
         "holds" if holds else "falsified",
         words,
-        {"floor": floor, "floor_over_sgd": inflation, "steps": soon, "tuned_steps": {m: b[0] for m, b in best.items()}, "ratio": ratio},
+        {
+            "floor": floor,
+            "floor_over_sgd": inflation,
+            "steps": soon,
+            "tuned_steps": {m: b[0] for m, b in best.items()},
+            "ratio": ratio,
+        },
         [Table(f"Medians over {seeds} seeds", head, rows)],
         {"picture.svg": drawn},
-        ["The curvatures are axes of the coordinates, so a gate per coordinate sees every direction by itself: a case made for it."],
+        [
+            "The curvatures are axes of the coordinates, so a gate per coordinate sees every direction by itself: a case made for it."
+        ],
     )

@@ -56,7 +56,9 @@ def escapes(banks: int, seed: int) -> dict:
     """Random banks of three memories run at 99 % and at 101 % of the bound: how many do not do what the theorem says."""
     rng, wrong = np.random.default_rng(seed), 0
     for _ in range(banks):
-        bank = VortexGrad(rng.uniform(0, 0.95, 3), 10 ** rng.uniform(-1, 1, 3), rng.uniform(0.2, 2), "none", bias_correction=False)
+        bank = VortexGrad(
+            rng.uniform(0, 0.95, 3), 10 ** rng.uniform(-1, 1, 3), rng.uniform(0.2, 2), "none", bias_correction=False
+        )
         bound = bank.max_stable_lr(1.0)
         wrong += diverges(bank, 0.99 * bound, 4000) or not diverges(bank, 1.01 * bound, 4000)
     return {"wrong": wrong, "banks": banks}
@@ -79,7 +81,10 @@ def run(work: Work) -> Outcome:
         Panel("relative difference", "gain λ", [Line("largest over β", gains, off.max(0))], log_x=True, levels=[(0.005, "falsified above")]),
     ], columns=2)  # fmt: skip
     low, high = float(np.log10(measured.min())), float(np.log10(measured.max()))
-    table = [[f"{b:g}", *(f"{m:.3f} / {p:.3f}" for m, p in zip(measured[i], predicted[i], strict=True))] for i, b in enumerate(betas)]
+    table = [
+        [f"{b:g}", *(f"{m:.3f} / {p:.3f}" for m, p in zip(measured[i], predicted[i], strict=True))]
+        for i, b in enumerate(betas)
+    ]
     words = (
         f"{measured.size} boundaries differ from 2 / H(−1) by at most {off.max():.2%} (bisection stops at 0.2 %); of {random['banks']} random banks of three "
         f"memories, run at 99 % and 101 % of the bound, {random['wrong']} did otherwise."

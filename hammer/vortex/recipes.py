@@ -40,13 +40,13 @@ def _scale_by_lr(
     if largest_eigenvalue is not None:
         curvature = number("largest_eigenvalue", largest_eigenvalue, "(0, inf)") + decay
         bound = bank.max_stable_lr(curvature)
-        warned = warn_above(numbers["lr"], bound, curvature, stacklevel=6)
+        warned = warn_above(numbers["lr"], bound, curvature, stacklevel=5)
 
     def begin(state: dict) -> Callable:
         nonlocal warned
         rate = take(state)
         if not warned:
-            warned = warn_above(rate, bound, curvature, stacklevel=6)
+            warned = warn_above(rate, bound, curvature, stacklevel=5)
         return lambda g, p: g * -rate
 
     return leafwise(begin=begin, numbers=numbers)

@@ -136,7 +136,7 @@ def test_descent_with_complex_poles_is_stable_below_the_bound_and_not_just_above
 
 def test_complex_poles_break_the_rule_of_real_ones():
     """2 / H(−1) is not the bound with phases: it may be far too large."""
-    bank = VortexGrad((0.95,), (10.0,), gate="none", phases=(1.0,))
+    bank = presets.complex_momentum(0.95, 1.0)
     rule, bound = 2 / bank.nyquist_gain(), bank.max_stable_lr(1.0)
     assert bound < 0.5 * rule
     assert filters.spectral_radius(bank, 0.99 * bound) < 1 < filters.spectral_radius(bank, 0.99 * rule)
@@ -180,7 +180,10 @@ def test_a_learning_rate_above_the_bound_warns_with_the_number():
 
 def test_a_schedule_or_a_new_rate_that_comes_to_the_bound_warns_once():
     optimizer = VortexSGD(
-        [weight()], lr=schedules.warmup(1.0, 10), bank=presets.heavy_ball(0.5), largest_eigenvalue=5.0
+        [weight()],
+        lr=schedules.warmup(10, schedules.constant(1.0)),
+        bank=presets.heavy_ball(0.5),
+        largest_eigenvalue=5.0,
     )
     with pytest.warns(StabilityWarning) as caught:
         for _ in range(20):
