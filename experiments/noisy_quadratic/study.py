@@ -63,8 +63,8 @@ def tuned(method: str, lr: float, steps: int, seeds: int) -> dict:
 
 
 def run(work: Work) -> Outcome:
-    seeds, floor_steps, steps = (3, 1500, 1500) if work.quick else (9, 30_000, 3000)
-    rates = [float(r) for r in np.geomspace(0.002, 2.0, 7 if work.quick else 25).round(5)]
+    seeds, floor_steps, steps = (3, 600, 600) if work.quick else (9, 30_000, 3000)
+    rates = [float(r) for r in np.geomspace(0.002, 2.0, 4 if work.quick else 25).round(5)]
     names = {m: f"m{i}" for i, m in enumerate(METHODS)}
     equal = work.parts(
         at_equal_rate, {f"equal-{n}": {"method": m, "steps": floor_steps, "seeds": seeds} for m, n in names.items()}
