@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from autograd import gradients as gt
 from hammer.drawing import Line, Panel, colours, picture, png
 from hammer.lab.studies import Outcome, Table, Work
 from hammer.vortex import VortexGrad
@@ -17,33 +16,28 @@ PARTS = np.array([1.0, 0.7, 0.3, 0.05])
 """Eigenvalues as parts of L: all have to be stable."""
 
 
-def diverges(bank: VortexGrad, step: float, steps: int) -> bool:
-    """Whether x grows, from a start in which no eigenvalue is left out, over so many steps of the transform itself."""
-    rule, point = gt.chain(bank(), gt.scale_by_lr(step)), [np.ones(len(PARTS))]
-    state, early = rule.init(point), 0.0
-    for t in range(steps):
-        updates, state = rule.update([PARTS * point[0]], state, point)
-        point[0] = point[0] + updates[0]
-        size = float(abs(point[0]).max())
-        if size > 1e6:
-            return True
-        if size < 1e-9:
-            return False
-        if t == steps // 2:
-            early = size
-    return size > early
+def diverges(bank: VortexGrad, rates: np.ndarray, steps: int) -> np.ndarray:
+    """Whether runs with these learning rates (n,) grow over their second half; each starts where no eigenvalue is left out."""
+    rule, x = bank(), [np.ones((len(rates), len(PARTS)))]
+    state, early = rule.init(x), np.zeros(len(rates))
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result
+        for t in range(steps):
+            (h,), state = rule.update([PARTS * x[0]], state, x)
+            x[0] -= rates[:, None] * h
+            if t == steps // 2:
+                early = abs(x[0]).max(1)
+        late = abs(x[0]).max(1)
+    return ~(late <= early) | ~np.isfinite(late)
 
 
 def boundary(beta: float, gain: float, steps: int) -> dict:
-    """The step at which runs begin to diverge, by bisection to 0.2 %."""
+    """The rate at which runs begin to diverge, to 0.2 %: 16 rates at a time, between 0.001 and 4."""
     bank = VortexGrad((beta,), (gain,), gate="none", bias_correction=False)
     low, high = 1e-3, 4.0
     while high / low > 1.002:
-        middle = (low * high) ** 0.5
-        if diverges(bank, middle, steps):
-            high = middle
-        else:
-            low = middle
+        rates = np.geomspace(low, high, 16)
+        first = int(diverges(bank, rates, steps).argmax())
+        low, high = rates[first - 1], rates[first]
     return {"measured": (low * high) ** 0.5, "predicted": bank.max_stable_lr(1.0)}
 
 
@@ -60,8 +54,8 @@ def escapes(banks: int, seed: int) -> dict:
             rng.uniform(0, 0.95, 3), 10 ** rng.uniform(-1, 1, 3), rng.uniform(0.2, 2), "none", bias_correction=False
         )
         bound = bank.max_stable_lr(1.0)
-        wrong += diverges(bank, 0.99 * bound, 4000) or not diverges(bank, 1.01 * bound, 4000)
-    return {"wrong": wrong, "banks": banks}
+        wrong += [*diverges(bank, np.array([0.99, 1.01]) * bound, 3000)] != [False, True]
+    return {"wrong": int(wrong), "banks": banks}
 
 
 def run(work: Work) -> Outcome:
@@ -69,7 +63,7 @@ def run(work: Work) -> Outcome:
     gains = [0.5, 5.0] if work.quick else [round(float(g), 4) for g in np.geomspace(0.1, 20, 12)]
     steps = 3000
     found = work.parts(row, {f"beta{b}": {"beta": b, "gains": gains, "steps": steps} for b in betas})
-    random = work.part("random", escapes, banks=20 if work.quick else 200, seed=0)
+    random = work.part("random", escapes, banks=5 if work.quick else 200, seed=0)
     measured, predicted = (np.array([r[name] for r in found.values()]) for name in ("measured", "predicted"))
     off = abs(measured / predicted - 1)
     holds = off.max() <= 0.005 and not random["wrong"]
@@ -86,7 +80,7 @@ def run(work: Work) -> Outcome:
         for i, b in enumerate(betas)
     ]
     words = (
-        f"{measured.size} boundaries differ from 2 / H(−1) by at most {off.max():.2%} (bisection stops at 0.2 %); of {random['banks']} random banks of three "
+        f"{measured.size} boundaries differ from 2 / H(−1) by at most {off.max():.2%} (the search stops at 0.2 %); of {random['banks']} random banks of three "
         f"memories, run at 99 % and 101 % of the bound, {random['wrong']} did otherwise."
     )
     return Outcome(
