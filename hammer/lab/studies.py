@@ -274,7 +274,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     elapsed = time.perf_counter() - start
     with _refusing("--out", out / name):
         write(out / name, module, outcome, work, elapsed)
-    print(f"{VERDICTS[outcome.verdict]}: {outcome.summary}")
+    print(f"{'The small version' if work.quick else VERDICTS[outcome.verdict]}: {outcome.summary}")
     print(f"{work.seconds:.0f} s of computing, {elapsed:.0f} s now; report: {out / name / 'summary.md'}")
     return 0
 
@@ -311,7 +311,7 @@ def _markdown(module: Any, outcome: Outcome, work: Work, about: dict[str, Any], 
     names = [*outcome.pictures]
     parts += [f"![{module.TITLE}]({name})" for name in names[:1]]
     parts += [f"**Claim.** {module.CLAIM}", f"**Falsified if** {module.FALSIFIED_IF}"]
-    parts.append(f"**{VERDICTS[outcome.verdict]}.** {outcome.summary}")
+    parts.append(f"**{'Of the small version' if work.quick else VERDICTS[outcome.verdict]}.** {outcome.summary}")
     for one in outcome.tables:
         rows = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in one.rows]
         parts += [f"## {one.title}", table([*one.head], rows)]
