@@ -27,7 +27,11 @@ def watch(seed: int, steps: int) -> dict:
     x = (x / 16.0).astype(np.float32)
     weights, order = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     model = nn.Sequential(
-        nn.Linear(64, 64, rng=weights), nn.Tanh(), nn.Linear(64, 64, rng=weights), nn.Tanh(), nn.Linear(64, 10, rng=weights)
+        nn.Linear(64, 64, rng=weights),
+        nn.Tanh(),
+        nn.Linear(64, 64, rng=weights),
+        nn.Tanh(),
+        nn.Linear(64, 10, rng=weights),
     )
     bank = VortexGrad(DECAYS, (1.0, 1.0, 1.0))
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
@@ -60,7 +64,9 @@ def run(work: Work) -> Outcome:
     first, last = float(np.median(early[:, 1])), float(np.median(late[:, 1]))
     holds = first > BOUNDS[0] and last < BOUNDS[1]
     lines = [
-        Line(f"β = {b}", at[1:], np.median(mean[:, k, 1:], 0), np.nanmin(mean[:, k, 1:], 0), np.nanmax(mean[:, k, 1:], 0))
+        Line(
+            f"β = {b}", at[1:], np.median(mean[:, k, 1:], 0), np.nanmin(mean[:, k, 1:], 0), np.nanmax(mean[:, k, 1:], 0)
+        )
         for k, b in enumerate(DECAYS)
     ]
     loss = np.median([f["loss"] for f in found.values()], 0)
@@ -74,8 +80,19 @@ def run(work: Work) -> Outcome:
     return Outcome(
         "holds" if holds else "falsified",
         words,
-        {"early": {str(b): r[1] for b, r in zip(DECAYS, rows, strict=True)}, "late": {str(b): r[2] for b, r in zip(DECAYS, rows, strict=True)}},
-        [Table("(c − c0) / (1 − c0), mean over all weights", ["β", f"steps {EARLY[0]} to {EARLY[1]}", "last third"], rows)],
+        {
+            "early": {str(b): r[1] for b, r in zip(DECAYS, rows, strict=True)},
+            "late": {str(b): r[2] for b, r in zip(DECAYS, rows, strict=True)},
+        },
+        [
+            Table(
+                "(c − c0) / (1 − c0), mean over all weights",
+                ["β", f"steps {EARLY[0]} to {EARLY[1]}", "last third"],
+                rows,
+            )
+        ],
         {"picture.svg": drawn, "map.svg": found["seed0"]["picture"]},
-        ["The map is of seed 0. What a gate lets through is r λ: with an excess near 0, memories stay out, and VortexGrad is the optimizer behind it."],
+        [
+            "The map is of seed 0. What a gate lets through is r λ: with an excess near 0, memories stay out, and VortexGrad is the optimizer behind it."
+        ],
     )
