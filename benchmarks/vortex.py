@@ -184,7 +184,7 @@ def noise(samples: int) -> list[list[Any]]:
 
     rng, found = np.random.default_rng(0), []
     for beta, steps in ((0.9, 10), (0.9, 100), (0.98, 50), (0.98, 400), (0.998, 400)):
-        count = samples // steps
+        count = max(samples // steps, 20_000)
         bank, params = VortexGrad((beta,), (1.0,)), [np.zeros(count)]
         transform = bank()
         state = transform.init(params)
