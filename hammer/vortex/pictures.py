@@ -101,7 +101,7 @@ class CoherenceMap:
         parts = [values[..., a:b] for a, b in itertools.pairwise(ends)]
         grouped = np.stack([_mean(part) for part in parts], -1)
         kept = self.bank.kept
-        left, width, top = 16 + 6.6 * max(map(len, self.names)), 520, 46
+        left, width, top = 16 + 6.6 * max(map(len, self.names)), 520, 54
         high = CELL * len(self.names)
         drawn = []
         for i, k in enumerate(kept):
