@@ -17,7 +17,7 @@ from autograd import DiffTensor, nn, ops, optim
 from autograd import gradients as gt
 from autograd.gradients import base
 from autograd.optim import Optimizer, adamw
-from hammer.graph import CompileWarning
+from hammer.graph import CompileWarning, Update
 from hammer.vortex import CoherenceMap, VortexGrad, presets
 
 G = np.random.default_rng(5).standard_normal((40, 3, 4)) + np.linspace(-1, 1, 4)
@@ -239,6 +239,25 @@ def test_compiled_steps_have_the_eager_bits(name):
     first, second = eager.state_dict(), compiled.state_dict()
     assert first.keys() == second.keys()
     assert all(np.asarray(first[k]).tobytes() == np.asarray(second[k]).tobytes() for k in first)
+
+
+@pytest.mark.parametrize("name", ["phases", "factored", "phases by tensor"])
+def test_machine_code_is_near_the_eager_step(name):
+    pytest.importorskip("llvmlite")
+    shapes = [(6, 5), (7,)]
+    eager, other = (
+        Optimizer([DiffTensor(np.ones(s, np.float32), requires_grad=True) for s in shapes], gt.chain(BANKS[name](), adamw(1e-2)))
+        for _ in range(2)
+    )  # fmt: skip
+    compiled = Update(other, exact=False)
+    for t in range(12):
+        rng = np.random.default_rng(t)
+        grads = [(rng.standard_normal(s) + 0.5).astype(np.float32) for s in shapes]
+        eager.step(grads)
+        compiled(grads)
+    assert compiled.reason is None
+    for a, b in zip(eager.params, other.params, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=2e-5, atol=2e-6)
 
 
 def test_what_memories_cost():
