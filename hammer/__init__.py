@@ -30,8 +30,8 @@ if not _found:
     )
 
 _LAZY = {
-    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "training_step": ".graph",
-    "vortex": ".vortex",
+    "UniversalGraph": ".graph", "VortexAdamW": ".vortex", "VortexGrad": ".vortex", "VortexSGD": ".vortex", "compile": ".graph",
+    "graph": ".graph", "training_step": ".graph", "vortex": ".vortex",
 }  # fmt: skip
 
 
