@@ -53,9 +53,7 @@ def _around(value: float, error: float, freedom: int, confidence: float, scales:
     return Estimate(value, value - reach, value + reach, np.asarray(scales), np.asarray(measures))
 
 
-def box_counting(
-    mask: Any, base: int = 2, sizes: Sequence[int] | None = None, confidence: float = 0.95
-) -> Estimate:
+def box_counting(mask: Any, base: int = 2, sizes: Sequence[int] | None = None, confidence: float = 0.95) -> Estimate:
     """The box-counting dimension of the true elements of an array.
 
     Args:
@@ -69,7 +67,9 @@ def box_counting(
     """
     array = np.asarray(mask, bool)
     if not array.ndim or not array.any():
-        raise ValueError(f"box_counting: no element of an array of shape {array.shape} is true, so there is nothing to cover")
+        raise ValueError(
+            f"box_counting: no element of an array of shape {array.shape} is true, so there is nothing to cover"
+        )
     if sizes is None:
         step = whole("box_counting: base", base, 2)
         most = max(step, min(array.shape) // 4)
@@ -88,9 +88,7 @@ def _boxes(array: np.ndarray, side: int) -> int:
     return int(np.count_nonzero(array.reshape(shape).any(axis=tuple(range(1, 2 * array.ndim, 2)))))
 
 
-def higuchi(
-    x: Any, longest: int | None = None, segments: int = 8, confidence: float = 0.95
-) -> Estimate:
+def higuchi(x: Any, longest: int | None = None, segments: int = 8, confidence: float = 0.95) -> Estimate:
     """Higuchi's dimension of the graph of a signal (Higuchi 1988): 2 − H for fractional Brownian motion.
 
     L(k) is the length of the signal seen at every k-th sample, L(k) ~ k^−D, for k = 1, 2, … up to ``longest``.
@@ -108,7 +106,9 @@ def higuchi(
     count = whole("higuchi: segments", segments, 2)
     k_max = max(4, len(signal) // (8 * count)) if longest is None else whole("higuchi: longest", longest, 2)
     ks = np.unique(np.geomspace(1, k_max, 24).astype(int))
-    return _by_segments("higuchi", signal, count, 2 * k_max + 2, confidence, lambda part: (ks, _lengths(part, ks)), -1.0)
+    return _by_segments(
+        "higuchi", signal, count, 2 * k_max + 2, confidence, lambda part: (ks, _lengths(part, ks)), -1.0
+    )
 
 
 def _lengths(x: np.ndarray, ks: np.ndarray) -> np.ndarray:
@@ -138,7 +138,9 @@ def dfa(
     low = whole("dfa: shortest", shortest, degree + 2)
     high = max(4 * low, len(signal) // (4 * count)) if longest is None else whole("dfa: longest", longest, low + 1)
     sizes = np.unique(np.geomspace(low, high, 16).astype(int))
-    return _by_segments("dfa", signal, count, high, confidence, lambda part: (sizes, _fluctuations(part, sizes, degree)), 1.0)
+    return _by_segments(
+        "dfa", signal, count, high, confidence, lambda part: (sizes, _fluctuations(part, sizes, degree)), 1.0
+    )
 
 
 def _fluctuations(x: np.ndarray, sizes: np.ndarray, degree: int) -> np.ndarray:
@@ -152,10 +154,14 @@ def _fluctuations(x: np.ndarray, sizes: np.ndarray, degree: int) -> np.ndarray:
     return np.array(found)
 
 
-def _by_segments(name: str, x: np.ndarray, count: int, least: int, confidence: float, measure: Any, sign: float) -> Estimate:
+def _by_segments(
+    name: str, x: np.ndarray, count: int, least: int, confidence: float, measure: Any, sign: float
+) -> Estimate:
     length = len(x) // count
     if length < least:
-        raise ValueError(f"{name}: {count} segments of {len(x)} samples have {length} each; {least} are needed: use fewer or shorter scales")
+        raise ValueError(
+            f"{name}: {count} segments of {len(x)} samples have {length} each; {least} are needed: use fewer or shorter scales"
+        )
     scales, measures = measure(x)
     if not (measures > 0).all():
         raise ValueError(f"{name}: a signal that is constant (or a polynomial) has no exponent")
@@ -182,7 +188,9 @@ def correlation_dimension(
     """
     cloud = np.asarray(points, float)
     if cloud.ndim != 2 or len(cloud) < 50 or not np.isfinite(cloud).all():
-        raise ValueError(f"correlation_dimension: needs finite points of shape (n, d) with n of at least 50, not {cloud.shape}")
+        raise ValueError(
+            f"correlation_dimension: needs finite points of shape (n, d) with n of at least 50, not {cloud.shape}"
+        )
     count = whole("correlation_dimension: groups", groups, 2)
     if radii is None:
         some = cloud[:: max(1, len(cloud) // 1500)]

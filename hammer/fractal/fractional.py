@@ -68,7 +68,9 @@ def caputo(x: Any, alpha: float, step: float = 1.0, axis: int = -1) -> Any:
 
 def _length(x: Any, axis: int, name: str, least: int) -> int:
     if "float" not in str(getattr(x, "dtype", type(x).__name__)) or not len(x.shape):
-        raise TypeError(f"{name}: a signal is a real floating-point array with an axis of time, not {getattr(x, 'dtype', type(x).__name__)}")
+        raise TypeError(
+            f"{name}: a signal is a real floating-point array with an axis of time, not {getattr(x, 'dtype', type(x).__name__)}"
+        )
     if not -len(x.shape) <= axis < len(x.shape):
         raise ValueError(f"{name}: there is no axis {axis} in a signal of shape {tuple(x.shape)}")
     if x.shape[axis] < least:

@@ -65,7 +65,12 @@ class Slice:
 
 
 def landscape(
-    loss: Callable[[Any], Any], params: Any, directions: Sequence[Any], span: float = 1.0, points: int = 65, chunk: int = 256
+    loss: Callable[[Any], Any],
+    params: Any,
+    directions: Sequence[Any],
+    span: float = 1.0,
+    points: int = 65,
+    chunk: int = 256,
 ) -> Slice:
     """The loss at ``params + a · d`` (or ``+ b · e``) for a, b from −span to span.
 

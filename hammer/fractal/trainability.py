@@ -88,7 +88,9 @@ class Training:
 
     def __post_init__(self) -> None:
         if not 1 <= whole("training: tail", self.tail) <= whole("training: steps", self.steps):
-            raise ValueError(f"training: the last {self.tail} losses of {self.steps} steps decide; tail must be at most steps")
+            raise ValueError(
+                f"training: the last {self.tail} losses of {self.steps} steps decide; tail must be at most steps"
+            )
 
 
 def descent(loss: Callable[[Any], Any], params: tuple, steps: int, tail: int = 20) -> Training:
@@ -212,7 +214,9 @@ class Run:
             for t in range(self.training.steps):
                 state, value = self.step(state, x, y)
                 if np.shape(value) != (self.size,):
-                    raise ValueError(f"boundary: the loss of one network must be a number, not of shape {np.shape(value)[1:]}")
+                    raise ValueError(
+                        f"boundary: the loss of one network must be a number, not of shape {np.shape(value)[1:]}"
+                    )
                 found[t] = _array(value)
         return found[:, :n]
 
@@ -224,7 +228,9 @@ class Run:
             ratio = relative[-tail:].mean(axis=0)
             ratio = np.where(np.isnan(ratio), np.inf, ratio)
             relative = np.where(np.isnan(relative), np.inf, relative)
-            speed = np.where(ratio < 1.0, np.minimum(1.0, relative).mean(axis=0), np.minimum(1.0, 1.0 / relative).mean(axis=0))
+            speed = np.where(
+                ratio < 1.0, np.minimum(1.0, relative).mean(axis=0), np.minimum(1.0, 1.0 / relative).mean(axis=0)
+            )
         return ratio, speed
 
 
@@ -288,7 +294,9 @@ def zoom(
         window = here.grid.window((columns[i] + 0.5) / cells, (rows[i] + 0.5) / cells, 1.0 / ratio)
         if level < len(known):
             if known[level].grid != window:
-                raise ValueError(f"zoom: known[{level}] is not the window of this path: {known[level].grid} instead of {window}")
+                raise ValueError(
+                    f"zoom: known[{level}] is not the window of this path: {known[level].grid} instead of {window}"
+                )
             fields.append(known[level])
         else:
             fields.append(boundary(training, window, chunk=chunk, compiled=compiled))

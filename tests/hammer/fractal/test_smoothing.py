@@ -198,7 +198,11 @@ def test_the_gate_by_its_words(gradients):
 
 
 def test_the_gate_opens_up_to_twice_and_stays_shut():
-    levels = [np.array([1.0, 1.0, 1.0, 1.0, 0.0]), np.array([2.0, 2.1, -0.5, 0.5, 1.0]), np.array([3.0, 1.0, 0.5, 0.25, 1.0])]
+    levels = [
+        np.array([1.0, 1.0, 1.0, 1.0, 0.0]),
+        np.array([2.0, 2.1, -0.5, 0.5, 1.0]),
+        np.array([3.0, 1.0, 0.5, 0.25, 1.0]),
+    ]
     np.testing.assert_allclose(gated(levels), [2.0, 1.0, 1.0, 1.75 / 3, 0.0], rtol=1e-15)
 
 
