@@ -197,7 +197,7 @@ def correlation_dimension(
         low, high = np.quantile(spatial.distance.pdist(some), [0.001, 0.03])
         if not low > 0:
             raise ValueError("correlation_dimension: more than 0.1 % of the pairs are equal points; give radii")
-        radii = np.geomspace(low, high, 12)
+        radii = np.geomspace(low, high, 12).tolist()
     reaches = np.array([number(f"correlation_dimension: radii[{i}]", r, "(0, inf)") for i, r in enumerate(radii)])
     if len(set(reaches)) < 2:
         raise ValueError(f"correlation_dimension: a slope needs two radii or more, not {list(radii)}")
