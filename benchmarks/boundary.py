@@ -182,7 +182,9 @@ def agree(converged: dict[str, list[bool]]) -> None:
             raise AssertionError(f"{library} and {first} disagree on {other} of {len(found)} networks")
 
 
-def summarise(seconds: dict[str, list[float]], networks: int, chosen: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def summarise(
+    seconds: dict[str, list[float]], networks: int, chosen: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
     """The figures of the last line, and the table's lines."""
     per_second = {library: networks / statistics.median(s) for library, s in seconds.items()}
     ratios = {
@@ -197,7 +199,13 @@ def summarise(seconds: dict[str, list[float]], networks: int, chosen: dict[str, 
         ]
         for library in seconds
     ]  # fmt: skip
-    lines = ["", *common.table(["library", "trainings per second", "Hammer makes × as many", "output layer", "networks together"], rows), ""]
+    lines = [
+        "",
+        *common.table(
+            ["library", "trainings per second", "Hammer makes × as many", "output layer", "networks together"], rows
+        ),
+        "",
+    ]
     figures = {
         "trainings_per_second": {k: float(f"{v:.4g}") for k, v in per_second.items()},
         "ratio": {k: round(v, 3) for k, v in ratios.items()},
@@ -235,7 +243,9 @@ def main(argv: list[str] | None = None) -> None:
         figures, rows = summarise(seconds, networks, chosen)
         if options.grid and "ours" in running:
             figures["grid_seconds"] = round(running["ours"].ask("grid", **chosen["ours"]), 2)
-            rows.append(f"The whole grid of {PIXELS} × {PIXELS} trainings of {STEPS} steps: {figures['grid_seconds']} s with Hammer.")
+            rows.append(
+                f"The whole grid of {PIXELS} × {PIXELS} trainings of {STEPS} steps: {figures['grid_seconds']} s with Hammer."
+            )
     said = f"{TITLE}: {networks} networks of the grid, {steps} steps of full-batch gradient descent, float64; {len(next(iter(seconds.values())))} rounds."
     print("\n".join([said, *rows]))
     details = {"seconds": seconds, "chosen": chosen, "left_out": left_out, "networks": networks, "steps": steps}

@@ -40,7 +40,9 @@ def training(condition: str, width: int, steps: int) -> Training:
 
         def step(state, a, b):
             (w0, w1), t = state
-            on = ops.eye(BATCHES)[t % BATCHES]  # the batch whose turn it is, as weights: every network is at the same step
+            on = ops.eye(BATCHES)[
+                t % BATCHES
+            ]  # the batch whose turn it is, as weights: every network is at the same step
             batch = ops.tensordot(on, xs, axes=1), ops.tensordot(on, ys, axes=1)
             value, (g0, g1) = value_and_grad(lambda p: loss(p, *batch))((w0, w1))
             return ((w0 - a * g0, w1 - b * g1), t + 1), value
@@ -85,7 +87,11 @@ def path(condition: str, seed: int, width: int, steps: int, pixels: int, levels:
         if file.exists():
             known.append(restored(load_state(file)))
             continue
-        here = zoom(net, known[0], seed, level, known=known[1:]) if known else zoom(net, frame_of(condition, pixels), seed, 0)
+        here = (
+            zoom(net, known[0], seed, level, known=known[1:])
+            if known
+            else zoom(net, frame_of(condition, pixels), seed, 0)
+        )
         if len(here.fields) == len(known):
             break  # it has ended
         known.append(here.fields[-1])
@@ -144,7 +150,10 @@ def run(work: Work) -> Outcome:
     ]  # fmt: skip
     by_level = []
     for c in conditions:
-        mean = [np.mean([p["dimension"][j] for p in of(c) if len(p["dimension"]) > j] or [np.nan]) for j in range(levels + 1)]
+        mean = [
+            np.mean([p["dimension"][j] for p in of(c) if len(p["dimension"]) > j] or [np.nan])
+            for j in range(levels + 1)
+        ]
         by_level.append(Line(c, np.arange(levels + 1), np.array(mean)))
     deepest = max(of("tanh"), key=lambda p: len(p["dimension"]))["last"]
     return Outcome(

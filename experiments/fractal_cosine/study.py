@@ -82,7 +82,11 @@ def run(work: Work) -> Outcome:
     return Outcome(
         "holds" if holds else "falsified",
         summary,
-        {"boundary_points": counts, "slopes": {t: [e.value, e.low, e.high] for t, e in slopes.items()}, "renormalised_same": same},
+        {
+            "boundary_points": counts,
+            "slopes": {t: [e.value, e.low, e.high] for t, e in slopes.items()},
+            "renormalised_same": same,
+        },
         [Table("By θ/θ_c", ["θ/θ_c", "boundary points", "box-counting slope [95 % of the fit]"], rows)],
         {"labels.png": png(image)} | ({"boxes.svg": picture(panels)} if slopes else {}),
         [

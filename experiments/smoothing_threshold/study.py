@@ -94,7 +94,11 @@ def run(work: Work) -> Outcome:
         "holds" if holds else "falsified",
         summary,
         {"predicted": star, "predicted_average": averaged, "scales": scales, "success": rate},
-        [Table("Success by scale", ["combination", "σ", "runs that end at the bottom", "coordinates that do not"], rows)],
+        [
+            Table(
+                "Success by scale", ["combination", "σ", "runs that end at the bottom", "coordinates that do not"], rows
+            )
+        ],
         {"picture.svg": picture(panels)},
         [
             f"Each run has {DIMENSIONS} coordinates that start evenly in ±{REACH:g}; {starts} runs at each scale, {STEPS} steps, {DIRECTIONS} "
