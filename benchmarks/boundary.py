@@ -65,11 +65,11 @@ Trainer = Callable[[Any, Any], Any]
 
 def ours(form: str, size: int, steps: int) -> Trainer:
     from autograd import ops
-    from hammer.fractal import Run, descent
+    from hammer.fractal import Trainings, descent
 
     x, y, w0, w1 = problem()
     loss = loss_of(form, x, y, ops.tanh, ops.matmul, lambda a, axis: ops.sum(a, axis=axis), ops.mean)
-    run = Run(descent(loss, (w0, w1), steps, min(TAIL, steps)), size)
+    run = Trainings(descent(loss, (w0, w1), steps, min(TAIL, steps)), size)
     return run.losses
 
 

@@ -30,7 +30,7 @@ if not _found:
     )
 
 _LAZY = {
-    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "training_step": ".graph",
+    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "fractal": ".fractal", "graph": ".graph", "training_step": ".graph",
     "vortex": ".vortex",
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ _HOME = {
     "wavelets": ("Haar", "haar", "inverse_haar", "scale_by_resolution", "scale_by_resolution_over_time"),
     "dimension": ("Estimate", "box_counting", "correlation_dimension", "dfa", "higuchi"),
     "signals": ("fractional_brownian", "sierpinski_carpet", "sierpinski_points", "sierpinski_triangle"),
-    "trainability": ("Axis", "Field", "Grid", "Run", "Training", "Zoom", "boundary", "descent", "zoom"),
+    "trainability": ("Axis", "Field", "Grid", "Training", "Trainings", "Zoom", "boundary", "descent", "zoom"),
     "slices": ("ScaleRoughness", "Slice", "filter_direction", "landscape", "roughness_by_scale"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

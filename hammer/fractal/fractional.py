@@ -101,13 +101,12 @@ def fractional_memory(alpha: float, window: int) -> GradientTransform:
     weights = fractional_weights(alpha, count)
 
     def kernel(g: Any, p: Any, t: int, past: Any) -> Any:
-        xp = backend.xp(g)
         here = (t - 1) % count
         past[here, ...] = g
         h = g * float(weights[0])
         for k in range(1, min(t, count)):
             h = h + past[(here - k) % count, ...] * float(weights[k])
-        return xp.astype(h, g.dtype) if hasattr(h, "dtype") and h.dtype != g.dtype else h
+        return h
 
     def gradients(p: Any) -> Any:
         xp = backend.xp(p)

@@ -32,7 +32,7 @@ class FractalOptimizer(Optimizer):
         sigma: the coarsest scale, in units of the parameters: a number, or a schedule, a function of the step.
         seed: an integer or a SeedSequence, from which the directions of every step follow.
         levels: how many scales σ, σ/2, σ/4, …; for "coarse" σ alone is used.
-        combine, n, order, directions: as for ``multiscale``.
+        combine, n, order, directions: as for ``multiscale``; "sobol" pays for few parameters, and takes its time for thousands.
 
     Attributes:
         state: as ``Optimizer`` has it; its first part holds ``"sigma"``, the scale of the next step, and ``"step"``.
@@ -49,7 +49,7 @@ class FractalOptimizer(Optimizer):
         combine: Combine = "coarse",
         n: int = 16,
         order: Literal[0, 1] = 1,
-        directions: Kind = "sobol",
+        directions: Kind = "gaussian",
     ):
         schedule: Schedule = sigma if callable(sigma) else lambda _step: sigma  # type: ignore[return-value]
         self._levels = whole("levels", levels)

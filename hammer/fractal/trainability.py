@@ -179,14 +179,14 @@ def boundary(training: Training | Callable, grid: Grid, *, chunk: int = 32, comp
     """
     x, y = grid.points()
     size = whole("boundary: chunk", chunk)
-    run = Run(training, min(size, len(x)), compiled)
+    run = Trainings(training, min(size, len(x)), compiled)
     losses = [run(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
     ratio, speed = (np.concatenate(parts).reshape(grid.pixels, grid.pixels) for parts in zip(*losses, strict=True))
     return Field(grid, ratio, speed)
 
 
-class Run:
-    """Trainings of a fixed number of networks at a time. ``run(x, y)`` returns their ratios and speeds, see ``Field``."""
+class Trainings:
+    """Trainings of a fixed number of networks at a time. Called with settings, it returns their ratios and speeds, see ``Field``."""
 
     def __init__(self, training: Training | Callable, size: int, compiled: bool = True):
         self.training, self.size = training, size
