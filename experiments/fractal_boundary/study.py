@@ -15,7 +15,7 @@ CLAIM = (
     "At zoom levels 4 to 6 of a fixed policy the boundary between learning rates that train a tanh network and those that do not has a "
     "box-counting dimension that exceeds that of the linear network's by .2 or more."
 )
-FALSIFIED_IF = "the mean difference over the paths is below .2, or the interval of the difference includes 0."
+FALSIFIED_IF = "the mean difference over the paths is below .2. Undecided if it is not, but its 95 % interval includes 0."
 CONDITIONS = ("tanh", "relu", "linear", "single datum", "minibatch", "offset")
 PAPER = {"tanh": 1.66, "relu": 1.20, "linear": 1.17, "single datum": 1.41, "minibatch": 1.55, "offset": 1.98}
 """Median dimensions that Sohl-Dickstein reports, at width 16 and about 50 zooms chosen by hand; the range over all is 1.17 to 1.98."""
@@ -157,7 +157,7 @@ def run(work: Work) -> Outcome:
         by_level.append(Line(c, np.arange(levels + 1), np.array(mean)))
     deepest = max(of("tanh"), key=lambda p: len(p["dimension"]))["last"]
     return Outcome(
-        "holds" if holds else "falsified" if difference + half < 0.2 or difference < 0.2 else "undecided",
+        "holds" if holds else "falsified" if difference < 0.2 else "undecided",
         f"tanh exceeds linear by {difference:.2f} ± {half:.2f} at levels {deep} to {levels} ({len(pairs)} pairs of paths).",
         {
             "difference": difference, "difference_half_interval": half, "full_frame": {c: e.value if e else 0.0 for c, e in full.items()},
