@@ -15,7 +15,9 @@ CLAIM = (
     "At zoom levels 4 to 6 of a fixed policy the boundary between learning rates that train a tanh network and those that do not has a "
     "box-counting dimension that exceeds that of the linear network's by .2 or more."
 )
-FALSIFIED_IF = "the mean difference over the paths is below .2. Undecided if it is not, but its 95 % interval includes 0."
+FALSIFIED_IF = (
+    "the mean difference over the paths is below .2. Undecided if it is not, but its 95 % interval includes 0."
+)
 CONDITIONS = ("tanh", "relu", "linear", "single datum", "minibatch", "offset")
 PAPER = {"tanh": 1.66, "relu": 1.20, "linear": 1.17, "single datum": 1.41, "minibatch": 1.55, "offset": 1.98}
 """Median dimensions that Sohl-Dickstein reports, at width 16 and about 50 zooms chosen by hand; the range over all is 1.17 to 1.98."""

@@ -16,7 +16,9 @@ def ripples(x):
 @pytest.mark.parametrize("order", [0, 1])
 def test_a_step_is_the_gradient_of_multiscale(combine, order):
     x = DiffTensor(np.array([0.7, -1.2]), requires_grad=True)
-    optimizer = FractalSGD([x], lr=0.1, sigma=0.3, seed=4, levels=2, combine=combine, n=8, order=order, directions="sobol")
+    optimizer = FractalSGD(
+        [x], lr=0.1, sigma=0.3, seed=4, levels=2, combine=combine, n=8, order=order, directions="sobol"
+    )
     before = x.numpy().copy()
     value = optimizer.step(lambda: ripples(x))
     seed = np.random.SeedSequence(4, spawn_key=(0,))
