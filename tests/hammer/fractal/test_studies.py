@@ -40,7 +40,7 @@ def test_the_predicted_scale(threshold):
     "combine, below, above", [("coarse", 0.25, 0.45), ("gate", 0.25, 0.45), ("average", 0.45, 1.3)]
 )
 def test_descent_finds_the_bottom_above_it_only(threshold, combine, below, above, monkeypatch):
-    monkeypatch.setattr(threshold, "STEPS", 260)
+    monkeypatch.setattr(threshold, "STEPS", 200)
     monkeypatch.setattr(threshold, "DIRECTIONS", 16)
     assert threshold.success(combine, below, 2)["success"] == 0.0
     assert threshold.success(combine, above, 2)["success"] == 1.0
@@ -79,14 +79,17 @@ def test_conditions_of_the_networks(networks):
 
 
 def test_minibatches_take_turns(networks):
-    training = networks.training("minibatch", 3, 22)
-    state, losses = training.start(0.0, 0.0), []
-    for _ in range(8):
-        state, value = training.step(state, 0.0, 0.0)
-        losses.append(float(value))
-    assert losses[:4] == losses[4:] and len(set(losses)) == 4
-    whole = networks.training("tanh", 3, 22)
-    assert math.isclose(np.mean(losses[:4]), float(whole.step(whole.start(0, 0), 0.0, 0.0)[1]), rel_tol=1e-12)
+    training, whole = networks.training("minibatch", 3, 22), networks.training("tanh", 3, 22)
+    first = whole.start(0.0, 0.0)
+    (everything, _), loss = whole.step(first, 1.0, 1.0)
+    moves = []
+    for t in range(8):
+        ((moved, _), after), value = training.step((first, np.int64(t)), 1.0, 1.0)
+        assert after == t + 1 and value == loss
+        moves.append(moved - first[0])
+    assert all((a == b).all() for a, b in zip(moves[:4], moves[4:], strict=True))
+    assert len({m.tobytes() for m in moves}) == 4
+    np.testing.assert_allclose(np.mean(moves[:4], axis=0), everything - first[0], atol=1e-14)
 
 
 def test_a_path_goes_on_with_the_level_it_was_in(networks, tmp_path, monkeypatch):
