@@ -6,8 +6,8 @@ library computes the loss of one network, differentiates it, and maps the step o
 one jitted scan, PyTorch step by step, as it runs.
 
 What is measured is network-trainings per second, on networks drawn evenly from the grid (512 of them; with ``--quick`` 128, and 20 steps),
-since networks cost the same wherever they are. Each library first chooses what suits it: how many networks it trains together, and whether
-the output layer is a product of matrices or a sum of products. Then blocks of all libraries take turns; ratios are medians within
+since networks cost the same wherever they are. Each library first chooses what suits it: how many networks it trains together, JAX also in how many threads, and
+whether the output layer is a product of matrices or a sum of products. Then blocks of all libraries take turns; ratios are medians within
 rounds. Which networks converged must agree between libraries, but for one in fifty (near the boundary rounding decides).
 
 ``--grid`` also times Hammer on the whole grid once. The last line is JSON: trainings per second by library, and how many times as many
@@ -18,6 +18,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import common
@@ -26,7 +27,8 @@ import workers
 WIDTH, STEPS, TAIL, PIXELS = 16, 100, 20, 128
 TITLE = f"width {WIDTH}, tanh"
 FORMS = ("product", "sum")
-SIZES = {"ours": (8, 16, 32, 64), "jax": (32, 128, 512), "torch": (128, 512)}
+SIZES = {"ours": (8, 16, 32), "jax": (32, 128, 512), "torch": (128, 512)}
+FEW = 10
 
 
 def problem(width: int = WIDTH) -> tuple[Any, ...]:
@@ -63,17 +65,16 @@ Trainer = Callable[[Any, Any], Any]
 """A function of the learning rates that returns the losses, (steps, networks)."""
 
 
-def ours(form: str, size: int, steps: int) -> Trainer:
+def ours(form: str, size: int, steps: int, threads: int) -> Trainer:
     from autograd import ops
     from hammer.fractal import Trainings, descent
 
     x, y, w0, w1 = problem()
     loss = loss_of(form, x, y, ops.tanh, ops.matmul, lambda a, axis: ops.sum(a, axis=axis), ops.mean)
-    run = Trainings(descent(loss, (w0, w1), steps, min(TAIL, steps)), size)
-    return run.losses
+    return Trainings(descent(loss, (w0, w1), steps, min(TAIL, steps)), size, threads=threads).losses
 
 
-def jax(form: str, size: int, steps: int) -> Trainer:
+def jax(form: str, steps: int) -> Trainer:
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -93,7 +94,7 @@ def jax(form: str, size: int, steps: int) -> Trainer:
     return lambda a, b: np.asarray(together(a, b))
 
 
-def torch(form: str, size: int, steps: int) -> Trainer:
+def torch(form: str, steps: int) -> Trainer:
     import numpy as np
     import torch as library
 
@@ -118,36 +119,54 @@ def torch(form: str, size: int, steps: int) -> Trainer:
     return train
 
 
-def choose(library: str, networks: int, steps: int) -> dict[str, Any]:
+def in_chunks(train: Trainer, size: int, threads: int) -> Trainer:
+    """All networks, ``size`` at a time, by so many threads."""
+    import numpy as np
+
+    def all_of_them(a: Any, b: Any) -> Any:
+        parts = [(a[i : i + size], b[i : i + size]) for i in range(0, len(a), size)]
+        if min(threads, len(parts)) == 1:
+            return np.concatenate([train(*part) for part in parts], axis=1)
+        with ThreadPoolExecutor(threads) as pool:
+            return np.concatenate(list(pool.map(lambda part: train(*part), parts)), axis=1)
+
+    return all_of_them
+
+
+def trainer(library: str, form: str, size: int, threads: int, steps: int) -> Trainer:
+    """A library's way of training any number of networks."""
+    if library == "ours":
+        return ours(form, size, steps, threads)
+    return in_chunks({"jax": jax, "torch": torch}[library](form, steps), size, threads)
+
+
+def choose(library: str, networks: int, steps: int, threads: int) -> dict[str, Any]:
     """Choose how a library trains these networks, and do so once. Returns what was chosen and which networks converged."""
     global _RUN
     import numpy as np
 
     a, b = rates(networks)
-    made = {"ours": ours, "jax": jax, "torch": torch}[library]
-    few = 5
     sizes = [s for s in SIZES[library] if s <= networks] or [networks]
     if library == "torch":
         sizes = sizes[-1:]  # the more the better, up to all of these, as trials showed; and it takes long
-    fastest: dict[tuple[str, int], float] = {}
-    for form, size in itertools.product(FORMS, sizes):
-        short = made(form, size, few)
-        short(a[:size], b[:size])
+    seconds: dict[tuple[str, int, int], float] = {}
+    for form, size, many in itertools.product(
+        FORMS, sizes, {"ours": (threads,), "jax": (1, threads), "torch": (1,)}[library]
+    ):
+        short = trainer(library, form, size, many, FEW)
+        few = (a[: sizes[-1]], b[: sizes[-1]])
+        short(*few)
         start = time.perf_counter()
-        for _ in range(max(1, sizes[-1] // size)):
-            short(a[:size], b[:size])
-        fastest[form, size] = (time.perf_counter() - start) / max(1, sizes[-1] // size) / size
-    form, size = min(fastest, key=fastest.__getitem__)
-    train = made(form, size, steps)
-
-    def all_of_them() -> Any:
-        return np.concatenate([train(a[i : i + size], b[i : i + size]) for i in range(0, networks, size)], axis=1)
-
-    _RUN = all_of_them
+        short(*few)
+        seconds[form, size, many] = time.perf_counter() - start
+    form, size, many = min(seconds, key=seconds.__getitem__)
+    train = trainer(library, form, size, many, steps)
+    _RUN = lambda: train(a, b)
     with np.errstate(all="ignore"):
-        losses = all_of_them()
+        losses = _RUN()
         ratio = (losses / losses[0])[-min(TAIL, steps) :].mean(axis=0)
-    return {"form": form, "together": size, "converged": (ratio < 1).tolist()}
+    chosen = {"form": form, "together": size, "threads": many}
+    return {**chosen, "converged": (ratio < 1).tolist()}
 
 
 _RUN: Callable[[], Any] | None = None
@@ -161,7 +180,7 @@ def block() -> float:
     return time.perf_counter() - start
 
 
-def whole_grid(form: str, together: int) -> float:
+def whole_grid(form: str, together: int, threads: int) -> float:
     """Seconds of Hammer for the grid of 128 × 128 trainings."""
     from autograd import ops
     from hammer.fractal import Axis, Grid, boundary, descent
@@ -169,7 +188,7 @@ def whole_grid(form: str, together: int) -> float:
     x, y, w0, w1 = problem()
     loss = loss_of(form, x, y, ops.tanh, ops.matmul, lambda a, axis: ops.sum(a, axis=axis), ops.mean)
     start = time.perf_counter()
-    boundary(descent(loss, (w0, w1), STEPS), Grid(Axis(-3, 6), Axis(-3, 6), PIXELS), chunk=together)
+    boundary(descent(loss, (w0, w1), STEPS), Grid(Axis(-3, 6), Axis(-3, 6), PIXELS), chunk=together, threads=threads)
     return time.perf_counter() - start
 
 
@@ -195,7 +214,7 @@ def summarise(
     rows = [
         [
             workers.TITLES[library] if library != "torch" else "PyTorch (vmap)", per_second[library], ratios.get(library),
-            chosen[library]["form"], str(chosen[library]["together"]),
+            chosen[library]["form"], str(chosen[library]["together"]), str(chosen[library]["threads"]),
         ]
         for library in seconds
     ]  # fmt: skip
@@ -223,13 +242,13 @@ def main(argv: list[str] | None = None) -> None:
         workers.serve(
             options.worker,
             lambda library, case: lambda: 0.0,
-            choose=lambda networks, steps: choose(options.worker, networks, steps),
+            choose=lambda networks, steps: choose(options.worker, networks, steps, options.threads),
             block=block,
             grid=whole_grid,
         )
         return
     networks, steps = (128, 20) if options.quick else (512, STEPS)
-    with workers.start(options, __file__) as (running, left_out):
+    with workers.start(options, __file__, ["--threads", str(options.threads)]) as (running, left_out):
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
         chosen = {library: worker.ask("choose", networks=networks, steps=steps) for library, worker in running.items()}

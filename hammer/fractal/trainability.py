@@ -6,12 +6,14 @@
     field.dimension(), field.picture()
 
 Sohl-Dickstein (2024, "The boundary of neural network trainability is fractal") looked at such grids. The step of a training is written for
-one network; ``vmap`` makes it one of many, ``hammer.compile`` makes that machine code, and the grid is done in chunks whose activations
-stay in the processor's cache. A training has converged if the mean of the last losses, divided by the first, is below 1.
+one network; ``vmap`` makes it one of many, a graph of that (``hammer.graph``) becomes machine code, and the grid is done in chunks whose
+activations stay in the processor's cache, a chunk a thread. A training has converged if the mean of the last losses, divided by the first, is below 1.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,10 +21,13 @@ import numpy as np
 import optree
 
 from autograd import backend, value_and_grad, vmap
+from autograd.errors import NoValueError
 from autograd.gradients.scaling import number, whole
 
 from ..drawing import colours, png
-from ..graph import compile
+from ..graph import GraphError, Spec, UniversalGraph, compile
+from ..graph.native import NativePlan, Unlowered, unavailable
+from ..graph.native.plan import cores
 from .dimension import Estimate, box_counting
 
 
@@ -164,7 +169,14 @@ class Field:
         return png(colours(shade[::-1], -1.0, 1.0, "diverging"), scale)
 
 
-def boundary(training: Training | Callable, grid: Grid, *, chunk: int = 32, compiled: bool = True) -> Field:
+def boundary(
+    training: Training | Callable,
+    grid: Grid,
+    *,
+    chunk: int = 32,
+    compiled: bool = True,
+    threads: int | None = None,
+) -> Field:
     """Run a grid of trainings.
 
     Args:
@@ -172,53 +184,30 @@ def boundary(training: Training | Callable, grid: Grid, *, chunk: int = 32, comp
             shape (steps,), as an array; the last 20 of them (or all) decide.
         grid: the settings.
         chunk: how many networks are trained together. As many as fit the cache are fastest; it changes results by rounding at most.
-        compiled: whether the step becomes machine code (``hammer.compile(..., exact=False)``).
+        compiled: whether the step becomes machine code.
+        threads: how many chunks are trained at a time; None: as many as there are cores (``HAMMER_THREADS`` overrides it).
 
     Raises:
         ValueError: losses of another shape.
     """
     x, y = grid.points()
-    size = whole("boundary: chunk", chunk)
-    run = Trainings(training, min(size, len(x)), compiled)
-    losses = [run(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
-    ratio, speed = (np.concatenate(parts).reshape(grid.pixels, grid.pixels) for parts in zip(*losses, strict=True))
-    return Field(grid, ratio, speed)
+    ratio, speed = Trainings(training, min(whole("boundary: chunk", chunk), len(x)), compiled, threads)(x, y)
+    return Field(grid, ratio.reshape(grid.pixels, grid.pixels), speed.reshape(grid.pixels, grid.pixels))
 
 
 class Trainings:
-    """Trainings of a fixed number of networks at a time. Called with settings, it returns their ratios and speeds, see ``Field``."""
+    """Many trainings, a fixed number of networks at a time. Called with settings, it returns their ratios and speeds, see ``Field``.
 
-    def __init__(self, training: Training | Callable, size: int, compiled: bool = True):
-        self.training, self.size = training, size
-        if isinstance(training, Training):
-            step = vmap(training.step)
-            self.step = compile(step, exact=False) if compiled else step
-        else:
-            self.step = vmap(training)
+    Each thread trains a chunk of its own, by a program of one thread: threads that wait for nobody use busy cores better than
+    threads that meet after every operation. Arguments as for ``boundary``.
+    """
 
-    def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The losses of all steps: float64 of shape (steps, networks)."""
-        n = len(x)
-        fill = np.minimum(np.arange(self.size), n - 1)  # the last chunk is filled up with its last network
-        x, y = x[fill], y[fill]
-        with np.errstate(all="ignore"):  # that some diverge is the point
-            if not isinstance(self.training, Training):
-                found = _array(self.step(x, y)).T
-                if found.ndim != 2:
-                    raise ValueError(
-                        f"boundary: a training must return its losses, of shape (steps,), not of shape {found.T.shape[1:]}"
-                    )
-                return found[:, :n]
-            state = vmap(self.training.start)(x, y)
-            found = np.empty((self.training.steps, self.size))
-            for t in range(self.training.steps):
-                state, value = self.step(state, x, y)
-                if np.shape(value) != (self.size,):
-                    raise ValueError(
-                        f"boundary: the loss of one network must be a number, not of shape {np.shape(value)[1:]}"
-                    )
-                found[t] = _array(value)
-        return found[:, :n]
+    def __init__(self, training: Training | Callable, size: int, compiled: bool = True, threads: int | None = None):
+        self.training, self.size, self.compiled = training, size, compiled
+        self.threads = cores() if threads is None else whole("threads", threads)
+        if not (isinstance(training, Training) and compiled and _Program.possible()):
+            self.threads = 1  # other steps keep Python's lock, or have threads of their own
+        self._free: list[Callable] = []  # runs that no thread uses now
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         losses = self.losses(x, y)
@@ -228,14 +217,99 @@ class Trainings:
             ratio = relative[-tail:].mean(axis=0)
             ratio = np.where(np.isnan(ratio), np.inf, ratio)
             relative = np.where(np.isnan(relative), np.inf, relative)
-            speed = np.where(
-                ratio < 1.0, np.minimum(1.0, relative).mean(axis=0), np.minimum(1.0, 1.0 / relative).mean(axis=0)
-            )
-        return ratio, speed
+            faster, slower = np.minimum(1.0, relative), np.minimum(1.0, 1.0 / relative)
+            return ratio, np.where(ratio < 1.0, faster.mean(axis=0), slower.mean(axis=0))
+
+    def losses(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The losses of all steps: float64 of shape (steps, networks)."""
+        parts = [(x[i : i + self.size], y[i : i + self.size]) for i in range(0, len(x), self.size)]
+        if min(self.threads, len(parts)) == 1:
+            found = [self._chunk(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(min(self.threads, len(parts))) as pool:
+                found = list(pool.map(self._chunk, parts))
+        return np.concatenate(found, axis=1)
+
+    def _chunk(self, part: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        n = len(part[0])
+        fill = np.minimum(np.arange(self.size), n - 1)  # the last chunk is filled up with its last network
+        x, y = part[0][fill], part[1][fill]
+        with np.errstate(all="ignore"):  # that some diverge is the point
+            if not isinstance(self.training, Training):
+                found = _array(vmap(self.training)(x, y)).T
+                if found.ndim != 2:
+                    raise ValueError(
+                        f"boundary: a training must return its losses, of shape (steps,), not of shape {found.T.shape[1:]}"
+                    )
+                return found[:, :n]
+            state = vmap(self.training.start)(x, y)
+            run = self._free.pop() if self._free else self._run(state, x, y)
+            found = run(state, x, y)
+            self._free.append(run)
+        return found[:, :n]
+
+    def _run(self, state: Any, x: np.ndarray, y: np.ndarray) -> Callable:
+        """What runs all steps of a chunk."""
+        assert isinstance(self.training, Training)
+        step, steps = vmap(self.training.step), self.training.steps
+        if self.compiled and _Program.possible():
+            with contextlib.suppress(
+                GraphError, NoValueError, Unlowered
+            ):  # ``compile`` says why, and runs it otherwise
+                return _Program(step, steps, state, x, y)
+        together = compile(step, exact=False) if self.compiled else step
+
+        def run(state: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            found = np.empty((steps, self.size))
+            for t in range(steps):
+                state, value = together(state, x, y)
+                _check(value, self.size)
+                found[t] = _array(value)
+            return found
+
+        return run
+
+
+class _Program:
+    """All steps of a chunk by machine code of one thread, which writes the new state over the old."""
+
+    @staticmethod
+    def possible() -> bool:
+        return unavailable() is None
+
+    def __init__(self, step: Callable, steps: int, state: Any, x: np.ndarray, y: np.ndarray):
+        self.steps = steps
+        leaves, tree = optree.tree_flatten(state)
+        given = [_host(leaf) for leaf in leaves] + [x, y]
+
+        def flat(*arrays: Any) -> list:
+            after, value = step(optree.tree_unflatten(tree, arrays[:-2]), *arrays[-2:])
+            return [*optree.tree_leaves(after), value]
+
+        specs = [Spec(tuple(a.shape), a.dtype, f"x{i}") for i, a in enumerate(given)]
+        graph = UniversalGraph.trace(flat, *specs).optimize(exact=False)
+        _check(graph.outputs[-1], len(x))
+        self.plan = NativePlan(graph, {i: i for i in range(len(leaves))}, threads=1)
+
+    def __call__(self, state: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        values = [np.array(_host(leaf), order="C") for leaf in optree.tree_leaves(state)] + [x, y]
+        found = np.empty((self.steps, len(x)))
+        for t in range(self.steps):
+            found[t] = self.plan(values)[-1]
+        return found
+
+
+def _check(loss: Any, networks: int) -> None:
+    if tuple(loss.shape) != (networks,):
+        raise ValueError(f"boundary: the loss of one network must be a number, not of shape {tuple(loss.shape)[1:]}")
+
+
+def _host(value: Any) -> np.ndarray:
+    return np.asarray(backend.to_device(getattr(value, "raw", value), "cpu"))
 
 
 def _array(value: Any) -> np.ndarray:
-    return np.asarray(backend.to_device(getattr(value, "raw", value), "cpu"), np.float64)
+    return np.asarray(_host(value), np.float64)
 
 
 @dataclass(frozen=True)

@@ -108,14 +108,14 @@ def test_the_benchmark_measures_what_it_says(monkeypatch):
 
     monkeypatch.setattr(boundary, "SIZES", {"ours": (4,)})
     monkeypatch.setattr(boundary, "FORMS", ("sum",))
-    chosen = boundary.choose("ours", 6, 8)
+    chosen = boundary.choose("ours", 6, 8, 2)
     assert (
         chosen["form"] == "sum" and chosen["together"] == 4 and len(chosen["converged"]) == 6 and boundary.block() > 0
     )
     figures, lines = boundary.summarise(
         {"ours": [1.0, 2.0], "jax": [3.0, 3.0], "torch": [10.0, 10.0]},
         6,
-        {k: {"form": "sum", "together": 4} for k in ("ours", "jax", "torch")},
+        {k: {"form": "sum", "together": 4, "threads": 1} for k in ("ours", "jax", "torch")},
     )
     assert figures["ratio"] == {"jax": 2.25, "torch": 7.5} and figures["ratio_to_faster_peer"] == 2.25
     assert figures["trainings_per_second"]["ours"] == 4.0 and any("Hammer" in line for line in lines)
@@ -133,7 +133,9 @@ def test_the_peers_train_the_same_networks(library, monkeypatch):
 
     a, b = (r[:3] for r in boundary.rates(64))
     small = a < 10, b < 10
-    found = {name: getattr(boundary, name)(form, 3, 6)(a, b) for name, form in ((library, "product"), ("ours", "sum"))}
+    found = {
+        name: boundary.trainer(name, form, 2, 2, 6)(a, b) for name, form in ((library, "product"), ("ours", "sum"))
+    }
     tame = small[0] & small[1]
     np.testing.assert_allclose(found[library][:2], found["ours"][:2], rtol=1e-9)
     np.testing.assert_allclose(found[library][:, tame], found["ours"][:, tame], rtol=1e-6)
