@@ -7,7 +7,7 @@ one jitted scan, PyTorch step by step, as it runs.
 
 What is measured is network-trainings per second, on networks drawn evenly from the grid (512 of them; with ``--quick`` 128, and 20 steps),
 since networks cost the same wherever they are. Each library first chooses what suits it: how many networks it trains together, JAX also in how many threads, and
-whether the output layer is a product of matrices or a sum of products. Then blocks of all libraries take turns; ratios are medians within
+how the network is written (the output layer as a product of matrices, as a sum of products, or that with an example a column). Then blocks of all libraries take turns; ratios are medians within
 rounds. Which networks converged must agree between libraries, but for one in fifty (near the boundary rounding decides).
 
 ``--grid`` also times Hammer on the whole grid once. The last line is JSON: trainings per second by library, and how many times as many
@@ -26,18 +26,19 @@ import workers
 
 WIDTH, STEPS, TAIL, PIXELS = 16, 100, 20, 128
 TITLE = f"width {WIDTH}, tanh"
-FORMS = ("product", "sum")
+FORMS = ("product", "sum", "columns")
 SIZES = {"ours": (8, 16, 32), "jax": (32, 128, 512), "torch": (128, 512)}
 FEW = 10
 
 
-def problem(width: int = WIDTH) -> tuple[Any, ...]:
+def problem(form: str) -> tuple[Any, ...]:
     """Inputs, targets and the first weights: x (n, width), y (n,), w0 (width, width), w1 (width,)."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    n = width * width + width
-    return tuple(rng.standard_normal(shape) for shape in ((n, width), (n,), (width, width), (width,)))
+    n = WIDTH * WIDTH + WIDTH
+    x, y, w0, w1 = (rng.standard_normal(shape) for shape in ((n, WIDTH), (n,), (WIDTH, WIDTH), (WIDTH,)))
+    return x, y, np.ascontiguousarray(w0.T) if form == "columns" else w0, w1
 
 
 def rates(networks: int) -> tuple[Any, Any]:
@@ -52,10 +53,15 @@ def rates(networks: int) -> tuple[Any, Any]:
 def loss_of(form: str, x: Any, y: Any, tanh: Callable, matmul: Callable, total: Callable, mean: Callable) -> Callable:
     """The loss of one network, in any library."""
     scale = WIDTH**-0.5
+    columns = x.T
 
     def loss(params: tuple) -> Any:
-        hidden = tanh(matmul(x, params[0]) * (2.0**0.5 * scale))
-        out = matmul(hidden, params[1]) if form == "product" else total(hidden * params[1], -1)
+        if form == "columns":  # an example is a column, and the weights are transposed: long axes lie in memory
+            hidden = tanh(matmul(params[0], columns) * (2.0**0.5 * scale))
+            out = total(hidden * params[1].reshape((WIDTH, 1)), 0)
+        else:
+            hidden = tanh(matmul(x, params[0]) * (2.0**0.5 * scale))
+            out = matmul(hidden, params[1]) if form == "product" else total(hidden * params[1], -1)
         return mean((out * scale - y) ** 2)
 
     return loss
@@ -69,7 +75,7 @@ def ours(form: str, size: int, steps: int, threads: int) -> Trainer:
     from autograd import ops
     from hammer.fractal import Trainings, descent
 
-    x, y, w0, w1 = problem()
+    x, y, w0, w1 = problem(form)
     loss = loss_of(form, x, y, ops.tanh, ops.matmul, lambda a, axis: ops.sum(a, axis=axis), ops.mean)
     return Trainings(descent(loss, (w0, w1), steps, min(TAIL, steps)), size, threads=threads).losses
 
@@ -80,7 +86,7 @@ def jax(form: str, steps: int) -> Trainer:
     import numpy as np
 
     jax.config.update("jax_enable_x64", True)
-    x, y, w0, w1 = map(jnp.asarray, problem())
+    x, y, w0, w1 = map(jnp.asarray, problem(form))
     loss = loss_of(form, x, y, jnp.tanh, jnp.matmul, jnp.sum, jnp.mean)
 
     def train(a: Any, b: Any) -> Any:
@@ -98,7 +104,7 @@ def torch(form: str, steps: int) -> Trainer:
     import numpy as np
     import torch as library
 
-    x, y, w0, w1 = map(library.from_numpy, problem())
+    x, y, w0, w1 = map(library.from_numpy, problem(form))
     loss = loss_of(form, x, y, library.tanh, library.matmul, library.sum, library.mean)
 
     def step(p: tuple, a: Any, b: Any) -> tuple:
@@ -185,7 +191,7 @@ def whole_grid(form: str, together: int, threads: int) -> float:
     from autograd import ops
     from hammer.fractal import Axis, Grid, boundary, descent
 
-    x, y, w0, w1 = problem()
+    x, y, w0, w1 = problem(form)
     loss = loss_of(form, x, y, ops.tanh, ops.matmul, lambda a, axis: ops.sum(a, axis=axis), ops.mean)
     start = time.perf_counter()
     boundary(descent(loss, (w0, w1), STEPS), Grid(Axis(-3, 6), Axis(-3, 6), PIXELS), chunk=together, threads=threads)
@@ -221,7 +227,7 @@ def summarise(
     lines = [
         "",
         *common.table(
-            ["library", "trainings per second", "Hammer makes × as many", "output layer", "networks together"], rows
+            ["library", "trainings per second", "Hammer makes × as many", "written as", "networks together"], rows
         ),
         "",
     ]
