@@ -121,12 +121,13 @@ def run(work: Work) -> Outcome:
     conditions = ("tanh", "linear") if quick else CONDITIONS
     large = {"width": 8, "steps": 60, "pixels": 65} if quick else {"width": 16, "steps": 500, "pixels": 513}
     small = {"width": 4, "steps": 40, "pixels": 33} if quick else {"width": 8, "steps": 100, "pixels": 257}
+    window = small | {"pixels": 33 if quick else 129}
     seeds, levels, deep = (range(2), 2, 1) if quick else (range(8), 6, 4)
     frames = {"frame-tanh-large": {"condition": "tanh", **large}}
     frames |= {f"frame-{c}".replace(" ", "-"): {"condition": c, **small} for c in conditions}
     fields = {name: restored(state) for name, state in work.parts(frame, frames).items()}
     ways = {
-        f"path-{c}-{s}".replace(" ", "-"): {"condition": c, "seed": s, "levels": levels, **small}
+        f"path-{c}-{s}".replace(" ", "-"): {"condition": c, "seed": s, "levels": levels, **window}
         for c in conditions
         for s in seeds
     }
@@ -173,7 +174,7 @@ def run(work: Work) -> Outcome:
         },
         [
             f"The picture: tanh, width {large['width']}, {large['steps']} steps, {large['pixels']}² trainings; log10 learning rates of the first layer (across) and the "
-            f"second (up) from −3 to 6; blue where training converges, orange where it does not, paler the slower. Table: width {small['width']}, {small['steps']} steps, {small['pixels']}² trainings.",
+            f"second (up) from −3 to 6; blue where training converges, orange where it does not, paler the slower. Table: width {small['width']}, {small['steps']} steps; full frames of {small['pixels']}² trainings, windows of {window['pixels']}².",
             "Zoom policy: a window eight times smaller about an edge cell drawn evenly, seeds 0 to 7; a path ends where more than half of the cells are edges.",
         ],
     )  # fmt: skip
