@@ -14,6 +14,7 @@ rounds. Which networks converged must agree between libraries, but for one in fi
 Hammer makes as each peer.
 """
 
+import functools
 import itertools
 import statistics
 import time
@@ -80,6 +81,7 @@ def ours(form: str, size: int, steps: int, threads: int) -> Trainer:
     return Trainings(descent(loss, (w0, w1), steps, min(TAIL, steps)), size, threads=threads).losses
 
 
+@functools.cache
 def jax(form: str, steps: int) -> Trainer:
     import jax
     import jax.numpy as jnp
@@ -172,7 +174,7 @@ def choose(library: str, networks: int, steps: int, threads: int) -> dict[str, A
         losses = _RUN()
         ratio = (losses / losses[0])[-min(TAIL, steps) :].mean(axis=0)
     chosen = {"form": form, "together": size, "threads": many}
-    return {**chosen, "converged": (ratio < 1).tolist()}
+    return {**chosen, "converged": (ratio < 1).tolist(), "tried": [[*k, v] for k, v in seconds.items()]}
 
 
 _RUN: Callable[[], Any] | None = None
@@ -227,7 +229,15 @@ def summarise(
     lines = [
         "",
         *common.table(
-            ["library", "trainings per second", "Hammer makes × as many", "written as", "networks together"], rows
+            [
+                "library",
+                "trainings per second",
+                "Hammer makes × as many",
+                "written as",
+                "networks together",
+                "chunks at a time",
+            ],
+            rows,
         ),
         "",
     ]
@@ -259,6 +269,7 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(lines), flush=True)
         chosen = {library: worker.ask("choose", networks=networks, steps=steps) for library, worker in running.items()}
         agree({library: c.pop("converged") for library, c in chosen.items()})
+        tried = {library: c.pop("tried") for library, c in chosen.items()}
         seconds: dict[str, list[float]] = {library: [] for library in running}
         for r in range(options.rounds or (3 if options.quick else 5)):
             order = list(running)
@@ -273,7 +284,14 @@ def main(argv: list[str] | None = None) -> None:
             )
     said = f"{TITLE}: {networks} networks of the grid, {steps} steps of full-batch gradient descent, float64; {len(next(iter(seconds.values())))} rounds."
     print("\n".join([said, *rows]))
-    details = {"seconds": seconds, "chosen": chosen, "left_out": left_out, "networks": networks, "steps": steps}
+    details = {
+        "seconds": seconds,
+        "chosen": chosen,
+        "tried: form, together, threads, seconds of a few steps": tried,
+        "left_out": left_out,
+        "networks": networks,
+        "steps": steps,
+    }
     common.finish(options, "boundary", [*lines, "", said, *rows], figures, details)
 
 
