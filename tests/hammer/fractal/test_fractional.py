@@ -108,17 +108,14 @@ def test_exponential_memories_hold_the_stated_error(alpha, horizon):
     kernel = power_law(alpha, horizon)
     wanted = fractional_weights(alpha, horizon)
     error = abs(kernel.weights(horizon) / wanted - 1).max()
-    assert error == pytest.approx(kernel.error, rel=1e-9) and kernel.error < ERROR
+    assert error == pytest.approx(kernel.error, rel=1e-9) and kernel.error < {100: 0.002, 1000: 0.02}[horizon]
     assert (kernel.gains >= 0).all() and (np.diff(kernel.poles) > 0).all() and kernel.poles[-1] < 1
-    assert power_law(alpha, horizon, 12).error < 0.5 * kernel.error
+    assert power_law(alpha, horizon, 12).error < 5e-4
     steps = 60
     grads = np.random.default_rng(0).normal(size=(steps, 4))
     exact, found = run(fractional_memory(alpha, steps), grads), run(power_law_memory(alpha, horizon), grads)
     bound = kernel.error * np.array([sum(abs(grads[t - k]) * wanted[k] for k in range(t + 1)) for t in range(steps)])
     assert (abs(found - exact) <= bound * (1 + 1e-9) + 1e-12).all()
-
-
-ERROR = 0.03
 
 
 @pytest.mark.parametrize("make", [lambda: fractional_memory(-0.5, 4), lambda: power_law_memory(-0.5, 50)])
