@@ -28,7 +28,7 @@ import workers
 WIDTH, STEPS, TAIL, PIXELS = 16, 100, 20, 128
 TITLE = f"width {WIDTH}, tanh"
 FORMS = ("product", "sum", "columns")
-SIZES = {"ours": (8, 16, 32), "jax": (32, 128, 512), "torch": (128, 512)}
+SIZES = {"ours": (8, 16, 32), "jax": (16, 32, 128), "torch": (128, 512)}
 FEW = 10
 
 
