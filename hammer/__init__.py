@@ -31,7 +31,7 @@ if not _found:
 
 _LAZY = {
     "UniversalGraph": ".graph", "VortexAdamW": ".vortex", "VortexGrad": ".vortex", "VortexSGD": ".vortex", "compile": ".graph",
-    "graph": ".graph", "training_step": ".graph", "vortex": ".vortex",
+    "fractal": ".fractal", "graph": ".graph", "training_step": ".graph", "vortex": ".vortex",
 }  # fmt: skip
 
 

@@ -19,16 +19,13 @@ EXP = {
     "double": (0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333326084, 0.0013888888888883711, 0.0001984126987500228, 2.480158732567746e-05, 2.755725517000089e-06, 2.755727347871858e-07, 2.5105312729622103e-08, 2.09147553258932e-09),
 }  # fmt: skip
 """(eʳ - 1 - r) / r² on |r| ≤ log(2) / 2."""
+LOG_2 = {"float": (0.693145751953125, 1.42860682030941723e-06), "double": (0.6931471803691238, 1.9082149292705877e-10)}
+"""log(2) as a number with few bits, whose multiples are exact, and the rest."""
 LOG = {
     "float": (0.6666666654512713, 0.4000012942695626, 0.2854996859130847, 0.23353427603651186),
     "double": (0.6666666666666666, 0.40000000000001007, 0.2857142857072325, 0.22222222409750114, 0.18181793732111753, 0.15386342449645143, 0.13266048812203002, 0.131148348695975),
 }  # fmt: skip
 """(log((1 + s) / (1 - s)) / s - 2) / s² of s², for arguments between √½ and √2."""
-TANH = {
-    "float": (-0.33333333231207923, 0.133333128668618, -0.05396155178134269, 0.02178832199710852, -0.008410070801530736, 0.002370765640497788),
-    "double": (-0.3333333333333333, 0.13333333333333333, -0.0539682539682536, 0.02186948853612935, -0.008863235528937866, 0.0035921280149849334, -0.001455834073197924, 0.0005900243334839051, -0.00023910757250025918, 9.680943521624041e-05, -3.890849770067712e-05, 1.5014299115711977e-05, -4.945692670034688e-06, 9.916372416416241e-07),
-}  # fmt: skip
-"""(tanh(x) / x - 1) / x² of x², for |x| < 0.6."""
 ERF = {
     "float": (-0.3761263888890428, 0.11283790270103468, -0.026865945307221414, 0.0052226111279911214, -0.0008508545287337367, 0.00011451736882114557, -1.0216748055511625e-05),
     "double": (-0.37612638903183754, 0.11283791670955126, -0.02686617064513125, 0.005223977625442098, -0.0008548327023438772, 0.00012055332980820326, -1.4925650307970883e-05, 1.64621125825314e-06, -1.6365800670626893e-07, 1.4806425307596068e-08, -1.2281123990301673e-09, 9.342544765021714e-11, -6.25814465939488e-12, 2.895998335856489e-13),
@@ -150,9 +147,7 @@ class Code:
         c = self.select(self.compared("ogt", kind, x, self.k(top, kind)), kind, self.k(top, kind), x)
         c = self.select(self.compared("olt", kind, c, self.k(bottom, kind)), kind, self.k(bottom, kind), c)
         n = self.intrinsic("rint", kind, self.f("mul", kind, c, self.k(1.4426950408889634, kind)))
-        high, rest = (
-            (0.693145751953125, 1.42860682030941723e-06) if single else (0.6931471803691238, 1.9082149292705877e-10)
-        )
+        high, rest = LOG_2[kind]
         r = self.intrinsic("fma", kind, n, self.k(-high, kind), c)
         r = self.intrinsic("fma", kind, n, self.k(-rest, kind), r)
         if low is not None:
@@ -215,15 +210,27 @@ class Code:
         return self.select(self.compared("oeq", kind, u, one), kind, x, out)
 
     def tanh(self, kind: str, x: str) -> str:
+        """m / (m + 2) of m = e^2|x| - 1 = 2ⁿ (eʳ - 1) + (2ⁿ - 1), in which nothing cancels.
+
+        n is taken from the last bits of its sum with a large number: processors have that for vectors, but few a conversion to i64.
+        """
+        single = kind == "float"
+        whole, bits, bias = ("i32", 23, 127) if single else ("i64", 52, 1023)
+        large, top = self.k(1.5 * 2.0**bits, kind), self.k(44.0, kind)  # tanh 22 is 1
         a = self.intrinsic("fabs", kind, x)
-        z = self.f("mul", kind, x, x)
-        near = self.f("mul", kind, x, z)
-        near = self.intrinsic("fma", kind, near, self.polynomial(TANH[kind], kind, z), x)
-        e = self.exp(kind, self.f("add", kind, a, a))
-        far = self.put(f"fdiv {kind} {self.k(2.0, kind)}, {self.f('add', kind, e, self.k(1.0, kind))}")
-        far = self.f("sub", kind, self.k(1.0, kind), far)
-        far = self.intrinsic("copysign", kind, far, x)
-        return self.select(self.compared("olt", kind, a, self.k(0.6, kind)), kind, near, far)
+        c = self.put(f"fadd {kind} {a}, {a}")
+        c = self.select(self.compared("ogt", kind, c, top), kind, top, c)
+        t = self.put(f"fadd {kind} {self.put(f'fmul {kind} {c}, {self.k(1.4426950408889634, kind)}')}, {large}")
+        n = self.put(f"fsub {kind} {t}, {large}")
+        high, rest = LOG_2[kind]
+        r = self.intrinsic("fma", kind, n, self.k(-high, kind), c)
+        r = self.intrinsic("fma", kind, n, self.k(-rest, kind), r)
+        p = self.intrinsic("fma", kind, self.f("mul", kind, r, r), self.polynomial(EXP[kind], kind, r), r)
+        scale = self.put(f"shl {whole} {self.put(f'bitcast {kind} {t} to {whole}')}, {bits}")
+        scale = self.put(f"bitcast {whole} {self.put(f'add {whole} {scale}, {bias << bits}')} to {kind}")
+        m = self.intrinsic("fma", kind, scale, p, self.put(f"fsub {kind} {scale}, {self.k(1.0, kind)}"))
+        out = self.put(f"fdiv {kind} {m}, {self.put(f'fadd {kind} {m}, {self.k(2.0, kind)}')}")
+        return self.intrinsic("copysign", kind, out, x)
 
     def sigmoid(self, kind: str, x: str) -> str:
         one = self.k(1.0, kind)

@@ -28,6 +28,8 @@ KEPT = 1 << 18
 Of each output the last two are kept, since a caller who says ``y = plan(x)`` has the one before until the call ends."""
 
 
+WORTH_SHARING = 1e5
+"""The work from which a part that one thread runs lets Python's other threads run meanwhile; below, that costs more than it gives."""
 _AS_THEY_LIE = 0x101  # NumPy's flags for arrays in C order that are aligned
 _NOTHING = object()
 _UNSIGNED = {1: np.uint8, 4: np.uint32, 8: np.uint64}
@@ -134,12 +136,14 @@ class NativePlan:
         self._team = team(cores()) if p.threads > 1 else None
         if self._team is not None:
             self._table[p.slots] = self._team.barrier
-        self._alone = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        arguments = (None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        short, long = ctypes.PYFUNCTYPE(*arguments), ctypes.CFUNCTYPE(*arguments)  # short ones keep Python's lock
         self._parts: list[Any] = []
         for part in p.parts:
             if isinstance(part, Native):
                 address = self._library.address(f"run{part.index}")
-                self._parts.append((address, part.work) if self._team is not None else self._alone(address))
+                alone = long if part.work > WORTH_SHARING else short
+                self._parts.append((address, part.work) if self._team is not None else alone(address))
             else:
                 self._parts.append(self._numpy_call(part))
         self._outputs: list[tuple[int, Any, tuple[int, ...], Any]] = []
