@@ -265,3 +265,10 @@ def test_roughness_of_smooth_functions():
     assert abs(mixed.by_coordinate[0] - 2.0) < 0.02 and mixed.by_coordinate[1] == math.inf
     with pytest.raises(ValueError, match="two different scales"):
         fractal.roughness(square, np.ones(2), (0.1,), rng=SEED)
+
+
+def test_the_gates_gradient_is_times_what_comes_from_above():
+    f = lambda x: ops.sum(ops.cos(3.0 * x) + x * x)
+    seen = multiscale(f, (0.5, 0.25), "gate", 4, rng=np.random.SeedSequence(3))
+    x = np.array([0.3, -0.8, 1.7])
+    np.testing.assert_allclose(grad(lambda x: -2.0 * seen(x))(x), -2.0 * np.asarray(grad(seen)(x)), rtol=1e-13)
