@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import products
 from .lazy import Term
 from .lowering import Call
 from .maths import TYPES, Code
@@ -73,6 +74,13 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
     count = math.prod(batch)
     left = code.element(kind, "%a0", views[0][1])
     right = code.element(kind, "%a1", views[1][1])
+    own = products.thin(kind, m, n, k, views[0][2][-2:], views[1][2][-2:])
+
+    def make(own: products.Product, x: str, y: str, to: str, low: str, high: str) -> None:
+        (ra, ca), (rb, cb) = (v[2][-2:] for v in views)
+        products.write(
+            code, own, products.Matrix(x, ra, ca), products.Matrix(y, rb, cb), products.Matrix(to, n, 1), low, high
+        )
 
     def stack(p: str) -> None:
         """The product number p of the stack."""
@@ -86,7 +94,10 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
             for x, v in zip((left, right), views, strict=True)
         ]
         to = code.element(kind, "%a2", code.linear([(p, m * n)]))
-        code.gemm(m, n, k, (at[0], lda, ta), (at[1], ldb, tb), (to, n))
+        if own is not None:
+            make(own, at[0], at[1], to, "0", str(own.units))
+        else:
+            code.gemm(m, n, k, (at[0], lda, ta), (at[1], ldb, tb), (to, n))
 
     def part(p: str, size: int, parts: int, rows: bool) -> None:
         """Rows or columns number p of ``parts``, which begin at multiples of 16."""
@@ -115,6 +126,9 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
     if count > 1:
         code.loop("%lo", "%hi", stack)
         units = count
+    elif own is not None:
+        make(own, left, right, "%a2", "%lo", "%hi")
+        units = own.units
     elif work < SMALL or threads == 1:
         code.gemm(m, n, k, (left, lda, ta), (right, ldb, tb), ("%a2", n))
         units = 1
@@ -122,7 +136,8 @@ def gemm(call: Call, views: Sequence[tuple[Any, int, tuple[int, ...]]], integer:
         rows = m >= n
         code.loop("%lo", "%hi", lambda p: part(p, m if rows else n, threads, rows))
         units = threads
-    text = code.function("NAME", ["ptr %a0", "ptr %a1", "ptr %a2", "ptr %f", "i64 %lo", "i64 %hi"])
+    blas = [] if own is not None else ["ptr %f"]
+    text = code.function("NAME", ["ptr %a0", "ptr %a1", "ptr %a2", *blas, "i64 %lo", "i64 %hi"])
     return Kernel(text, [views[0][0], views[1][0], out], 0, units, work / 2, 1)
 
 

@@ -37,6 +37,13 @@ def _host() -> tuple[str, str, str]:
     return cpu, features, f"{llvmlite.__version__} {llvm.llvm_version_info} {cpu} {features}"
 
 
+@functools.cache
+def vector_bytes() -> int:
+    """How wide this machine's vectors are."""
+    features = set(_host()[1].split(","))
+    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
+
+
 def _machine() -> Any:
     """A machine to compile for; an engine that is given one owns it, and frees it with itself."""
     import llvmlite.binding as llvm

@@ -133,10 +133,17 @@ class Code:
         return self.put(f"fcmp {how} {kind} {x}, {y}")
 
     def polynomial(self, coefficients: Any, kind: str, x: str) -> str:
-        value = self.k(coefficients[-1], kind)
-        for c in coefficients[-2::-1]:
-            value = self.intrinsic("fma", kind, value, x, self.k(c, kind))
-        return value
+        """Σ cᵢ xⁱ by pairs of pairs (Estrin's scheme): few operations wait for each other, and a processor does several at a time."""
+        terms, power = [self.k(c, kind) for c in coefficients], x
+        while len(terms) > 1:
+            pairs = [
+                self.intrinsic("fma", kind, high, power, low)
+                for low, high in zip(terms[::2], terms[1::2], strict=False)
+            ]
+            terms = pairs + terms[2 * len(pairs) :]
+            if len(terms) > 1:
+                power = self.f("mul", kind, power, power)
+        return terms[0]
 
     # ---- functions ----
 
@@ -210,26 +217,27 @@ class Code:
         return self.select(self.compared("oeq", kind, u, one), kind, x, out)
 
     def tanh(self, kind: str, x: str) -> str:
-        """m / (m + 2) of m = e^2|x| - 1 = 2ⁿ (eʳ - 1) + (2ⁿ - 1), in which nothing cancels.
+        """h / (h + 1) of h = (e^2|x| - 1) / 2 = 2ⁿ (e^2r - 1) / 2 + (2ⁿ - 1) / 2, |r| ≤ log(2) / 4, in which nothing cancels.
 
         n is taken from the last bits of its sum with a large number: processors have that for vectors, but few a conversion to i64.
         """
         single = kind == "float"
         whole, bits, bias = ("i32", 23, 127) if single else ("i64", 52, 1023)
-        large, top = self.k(1.5 * 2.0**bits, kind), self.k(44.0, kind)  # tanh 22 is 1
+        large, top = self.k(1.5 * 2.0**bits, kind), self.k(22.0, kind)  # tanh 22 is 1
         a = self.intrinsic("fabs", kind, x)
-        c = self.put(f"fadd {kind} {a}, {a}")
-        c = self.select(self.compared("ogt", kind, c, top), kind, top, c)
-        t = self.put(f"fadd {kind} {self.put(f'fmul {kind} {c}, {self.k(1.4426950408889634, kind)}')}, {large}")
+        a = self.select(self.compared("ogt", kind, a, top), kind, top, a)
+        t = self.intrinsic("fma", kind, a, self.k(2.0 * 1.4426950408889634, kind), large)
         n = self.put(f"fsub {kind} {t}, {large}")
         high, rest = LOG_2[kind]
-        r = self.intrinsic("fma", kind, n, self.k(-high, kind), c)
-        r = self.intrinsic("fma", kind, n, self.k(-rest, kind), r)
-        p = self.intrinsic("fma", kind, self.f("mul", kind, r, r), self.polynomial(EXP[kind], kind, r), r)
+        r = self.intrinsic("fma", kind, n, self.k(-0.5 * high, kind), a)
+        r = self.intrinsic("fma", kind, n, self.k(-0.5 * rest, kind), r)
+        p = self.polynomial([2.0 ** (i + 1) * c for i, c in enumerate(EXP[kind])], kind, r)  # of 2r, times two
+        p = self.intrinsic("fma", kind, self.f("mul", kind, r, r), p, r)
         scale = self.put(f"shl {whole} {self.put(f'bitcast {kind} {t} to {whole}')}, {bits}")
         scale = self.put(f"bitcast {whole} {self.put(f'add {whole} {scale}, {bias << bits}')} to {kind}")
-        m = self.intrinsic("fma", kind, scale, p, self.put(f"fsub {kind} {scale}, {self.k(1.0, kind)}"))
-        out = self.put(f"fdiv {kind} {m}, {self.put(f'fadd {kind} {m}, {self.k(2.0, kind)}')}")
+        half = self.intrinsic("fma", kind, scale, self.k(0.5, kind), self.k(-0.5, kind))
+        h = self.intrinsic("fma", kind, scale, p, half)
+        out = self.put(f"fdiv {kind} {h}, {self.put(f'fadd {kind} {h}, {self.k(1.0, kind)}')}")
         return self.intrinsic("copysign", kind, out, x)
 
     def sigmoid(self, kind: str, x: str) -> str:

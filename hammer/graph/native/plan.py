@@ -166,6 +166,23 @@ class NativePlan:
         with self._lock:
             return self._run(values)
 
+    def repeat(self, values: Sequence[Any], times: int, output: int = -1) -> np.ndarray:
+        """Run so many times on the same arrays: what a run writes into its inputs is what the next one reads.
+
+        Returns:
+            The output of this number of every run, of shape (times, *its shape).
+        """
+        node = self.graph.outputs[output]
+        found = np.empty((times, *node.shape), node.dtype)
+        with self._lock:
+            for i in range(times):
+                if i == 0 or self.lowered.checks:  # indices may have changed
+                    arrays, slots, out = self._begin(values)
+                for part in self._parts:
+                    self._one(part, arrays, slots)
+                found[i] = self._end(values, arrays, slots, list(out))[output]
+        return found
+
     def _run(self, values: Sequence[Any]) -> tuple:
         arrays, slots, out = self._begin(values)
         for part in self._parts:
@@ -240,7 +257,7 @@ class NativePlan:
         from ..profile import PlanStep
 
         if self._steps is None:
-            self._steps = NativePlan(self.graph, self.writes, _apart=True)
+            self._steps = NativePlan(self.graph, self.writes, self.program.threads, _apart=True)
         apart = self._steps
         arrays, slots, out = apart._begin(values)
         found = []
