@@ -29,7 +29,7 @@ WIDTH, STEPS, TAIL, PIXELS = 16, 100, 20, 128
 TITLE = f"width {WIDTH}, tanh"
 FORMS = ("product", "sum", "columns")
 SIZES = {"ours": (8, 16, 32), "jax": (16, 32, 128), "torch": (128, 512)}
-FEW, TRIES = 10, 3
+FEW, TRIES = 10, 5
 
 
 def problem(form: str) -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ def choose(library: str, networks: int, steps: int, threads: int) -> dict[str, A
         FORMS, sizes, {"ours": (threads,), "jax": (1, threads), "torch": (1,)}[library]
     ):
         short = trainer(library, form, size, many, FEW)
-        few = (a[: sizes[-1]], b[: sizes[-1]])
+        few = (a[: max(sizes[-1], 128)], b[: max(sizes[-1], 128)])
         short(*few)
         tries = []
         for _ in range(TRIES):
