@@ -1,0 +1,113 @@
+"""The cost model as a source: joules of operations, worked out from the op table's cost column and a technology table.
+
+    model = Modelled("45nm", static_watts=10.0)
+    with Meter(model) as meter, HammerContext(energy=meter), meter.window("step") as step:
+        loss(batch).backward()
+
+``HammerContext`` charges what it hears: operations of the forward pass by ``forward_work``, which is what ``Row.cost`` says, and
+derivative rules, whose inner operations run on raw arrays and are not heard, by ``backward_work``. Work on raw arrays (optimizers) is
+charged by hand: ``model.charge``.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autograd.shapes import numpy_dtype, shape_of
+
+from .meter import Kind, Source
+from .technologies import Technology, technology
+
+
+@dataclass(frozen=True)
+class Work:
+    """Counted work: floating-point operations of a dtype, and bytes moved."""
+
+    flops: float
+    bytes: float
+    dtype: str
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.flops + other.flops, self.bytes + other.bytes, self.dtype)
+
+
+def forward_work(row: Any, inputs: Sequence[Any], params: dict, outputs: Sequence[Any]) -> Work:
+    """What one call of an operation costs by its row: FLOPs, and each input read and output written once."""
+    flops, moved = row.cost(outputs if len(outputs) > 1 else outputs[0], *inputs, **params)
+    return Work(flops, moved, _dtype((*outputs, *inputs)))
+
+
+def backward_work(row: Any, g: Any, node: Any, d: Any) -> Work:
+    """What one derivative rule costs: as many FLOPs as the forward operation (a product of matrices has one such product for each
+    input), and the gradient and the inputs read and the input's gradient written once.
+
+    The rule that it is one forward for each tracked input is exact for matrix products, convolutions and elementwise products, and
+    holds within a small factor for other rows; ``UniversalGraph`` counts gradients exactly, operation by operation.
+    """
+    outputs = node.shape if isinstance(node.shape, tuple) and node.shape and isinstance(node.shape[0], tuple) else None
+    shapes = [_Like(s, t) for s, t in zip(node.shape, node.dtype, strict=True)] if outputs else [_Like(node.shape, node.dtype)]
+    flops, _ = row.cost(tuple(shapes) if outputs else shapes[0], *node.saved[1:], **node.params)
+    moved = sum(map(_bytes, (g, d, *node.saved[1:])))
+    return Work(flops, moved, _dtype((d,)))
+
+
+class _Like:
+    """A shape and dtype, for cost columns."""
+
+    def __init__(self, shape: tuple, dtype: Any):
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self.size = math.prod(shape)
+
+
+def _bytes(x: Any) -> int:
+    return math.prod(shape_of(x)) * numpy_dtype(x.dtype).itemsize if hasattr(x, "dtype") else 0
+
+
+def _dtype(values: Sequence[Any]) -> str:
+    """The dtype that is computed in: the first inexact one, outputs before inputs."""
+    names = [str(v.dtype).rpartition(".")[2] for v in values if hasattr(v, "dtype")]
+    return next((n for n in names if n.startswith(("float", "bfloat", "complex"))), names[0] if names else "float64")
+
+
+class Modelled(Source):
+    """The cost model as a source of a ``Meter``.
+
+    Args:
+        table: a ``Technology``, or the name or file of one.
+        static_watts: in place of the table's.
+        clock: seconds for the static power.
+
+    The domains are "arithmetic", "memory" and "static". ``flops`` and ``bytes`` are what was charged so far.
+    """
+
+    kind: Kind = "modelled"
+
+    def __init__(
+        self, table: Technology | str = "45nm", static_watts: float | None = None, clock: Callable[[], float] = time.perf_counter
+    ):
+        super().__init__()
+        self.table = table if isinstance(table, Technology) else technology(table)
+        self.static = self.table.static.value if static_watts is None else static_watts
+        if not (math.isfinite(self.static) and self.static >= 0):
+            raise ValueError(f"Modelled: static_watts must be finite and at least 0, not {static_watts!r}")
+        self.name = f"cost model, {self.table.name}, static {self.static:g} W"
+        self.flops = self.bytes = self._arithmetic = self._memory = 0.0
+        self._clock = clock
+        self._start = self._last = clock()
+
+    def charge(self, work: Work) -> float:
+        """Add counted work; returns its joules."""
+        arithmetic, memory = self.table.joules(work.flops, work.bytes, work.dtype)
+        self.flops, self.bytes = self.flops + work.flops, self.bytes + work.bytes
+        self._arithmetic, self._memory = self._arithmetic + arithmetic, self._memory + memory
+        return arithmetic + memory
+
+    def read(self) -> dict[str, float | None]:
+        now = self._clock()
+        if now < self._last and not self.faults:
+            self.faults.append("static is not modelled any more: the clock went backwards")
+        self._last = now
+        static = None if self.faults else self.static * (now - self._start)
+        return {"arithmetic": self._arithmetic, "memory": self._memory, "static": static}
