@@ -30,8 +30,8 @@ if not _found:
     )
 
 _LAZY = {
-    "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "training_step": ".graph",
-    "vortex": ".vortex",
+    "HammerContext": ".context", "UniversalGraph": ".graph", "VortexGrad": ".vortex", "compile": ".graph", "graph": ".graph", "training_step": ".graph",
+    "energy": ".energy", "vortex": ".vortex",
 }  # fmt: skip
 
 

@@ -159,7 +159,9 @@ class Wall:
         """Between two times, by the trapezoid rule. Raises ValueError where the log does not reach, or has a gap of over 30 s."""
         t, w = self.times, self.watts
         if not (t[0] <= start <= end <= t[-1]):
-            raise ValueError(f"the log goes from {t[0]:.0f} to {t[-1]:.0f}, which does not hold the run from {start:.0f} to {end:.0f}")
+            raise ValueError(
+                f"the log goes from {t[0]:.0f} to {t[-1]:.0f}, which does not hold the run from {start:.0f} to {end:.0f}"
+            )
         inside = (t > start) & (t < end)
         at = np.concatenate([[start], t[inside], [end]])
         if np.diff(np.concatenate([[t[t <= start][-1]], t[inside], [t[t >= end][0]]])).max() > 30.0:
@@ -177,7 +179,9 @@ def read_wall(path: str | Path) -> Wall:
         rows = csv.DictReader(file)
         names = {name.strip().lower(): name for name in rows.fieldnames or ()}
         if not {"time", "watts"} <= names.keys():
-            raise ValueError(f"{path}: the header must name the columns time and watts; it has {', '.join(names) or 'none'}")
+            raise ValueError(
+                f"{path}: the header must name the columns time and watts; it has {', '.join(names) or 'none'}"
+            )
         found = []
         for number, row in enumerate(rows, 2):
             try:
@@ -240,12 +244,16 @@ def fit(runs: Sequence[Run], wall: Wall | None = None, name: str = "this machine
     """
     joules = [run.joules if wall is None else wall.joules(run.start, run.end) for run in runs]
     if any(j is None for j in joules):
-        raise ValueError("fit: the runs have no joules; give the log of a wall meter, or record them with a meter that measures")
+        raise ValueError(
+            "fit: the runs have no joules; give the log of a wall meter, or record them with a meter that measures"
+        )
     y = np.array(joules, float)
     a = np.array([[getattr(run, term) for term in TERMS] for run in runs], float)
     scale = a.max(axis=0, initial=0.0)
     if len(runs) <= len(TERMS) or (scale == 0).any() or np.linalg.matrix_rank(a / scale) < len(TERMS):
-        raise ValueError(f"fit: {len(runs)} runs do not tell {len(TERMS)} terms apart; record all workloads, twice or more")
+        raise ValueError(
+            f"fit: {len(runs)} runs do not tell {len(TERMS)} terms apart; record all workloads, twice or more"
+        )
     from scipy.optimize import nnls  # not above: who only reads a meter need not wait for it
 
     x, _ = nnls(a / scale, y)
@@ -266,7 +274,9 @@ def fit(runs: Sequence[Run], wall: Wall | None = None, name: str = "this machine
 def _table(name: str, found: dict[str, tuple[float, float | None]]) -> Technology:
     def figure(term: str, scale: float) -> Figure:
         value, error = found[term]
-        low, high = (None, None) if error is None else (scale * max(0.0, value - 2 * error), scale * (value + 2 * error))
+        low, high = (
+            (None, None) if error is None else (scale * max(0.0, value - 2 * error), scale * (value + 2 * error))
+        )
         return Figure(scale * value, "fitted", low, high)
 
     operations = {dtype: figure(dtype, 1e12) for dtype in ("float32", "float64")}

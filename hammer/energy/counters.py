@@ -56,7 +56,9 @@ class Counter:
         if grown < 0 and self.span is not None:
             grown += self.span
         if grown < 0 or grown * self.unit > self.watts * (max(gap, 0.0) + 1.0):
-            raise ValueError(f"it went from {self._last} to {value} in {gap:.3g} s, which is no use of energy: a reset?")
+            raise ValueError(
+                f"it went from {self._last} to {value} in {gap:.3g} s, which is no use of energy: a reset?"
+            )
         self.joules += grown * self.unit  # type: ignore[operator]
         self._last, self._time = value, now
 
@@ -228,10 +230,14 @@ def hwmon(
             whole = [path for path in (*energies, *powers) if "total" in labels[path].lower()]
             if whole:
                 energies, powers = [p for p in whole if p in energies][:1], [p for p in whole if p in powers][:1]
-            for path in energies:
-                domains.append(Counter(f"{name} {labels[path]}", lambda p=path: int(read(p)), 1e-6, None, 1e-2))  # type: ignore[misc]
-            for path in powers if not energies else ():
-                domains.append(Sensor(f"{name} {labels[path]}", lambda p=path: 1e-6 * int(read(p))))  # type: ignore[misc]
+            domains += [
+                Counter(f"{name} {labels[path]}", lambda p=path: int(read(p)), 1e-6, None, 1e-2)  # type: ignore[misc]
+                for path in energies
+            ]
+            domains += [
+                Sensor(f"{name} {labels[path]}", lambda p=path: 1e-6 * int(read(p)))  # type: ignore[misc]
+                for path in (() if energies else powers)
+            ]
         except (OSError, ValueError) as error:
             closed.append(f"{chip.name}: {_said(error)}")
     if not domains:
@@ -349,7 +355,11 @@ class _Zeus(Source):
                 self._lost = True
                 self.faults.append(f"zeus is not measured any more: {type(error).__name__}: {error}")
             else:
-                for kind, energies in (("gpu", found.gpu_energy), ("cpu", found.cpu_energy), ("dram", found.dram_energy)):
+                for kind, energies in (
+                    ("gpu", found.gpu_energy),
+                    ("cpu", found.cpu_energy),
+                    ("dram", found.dram_energy),
+                ):
                     for index, joules in (energies or {}).items():
                         name = f"{kind}-{index}"
                         self._joules[name] = self._joules.get(name, 0.0) + joules

@@ -72,7 +72,9 @@ class EventCounters:
     """
 
     def __init__(
-        self, events: Sequence[str] = ("instructions", "cycles", "cache_references", "cache_misses"), kernel: bool = False
+        self,
+        events: Sequence[str] = ("instructions", "cycles", "cache_references", "cache_misses"),
+        kernel: bool = False,
     ):
         self.names, self._files = tuple(events), list[int]()
         unknown = sorted(set(events) - EVENTS.keys())
@@ -122,7 +124,11 @@ def _open(libc: Any, number: int, name: str, kernel: bool) -> int:
     code = ctypes.get_errno()
     if code in (errno.EACCES, errno.EPERM):
         level = Path("/proc/sys/kernel/perf_event_paranoid")
-        said = f" (perf_event_paranoid is {level.read_text('ascii').strip()}; 2 or less allows it)" if level.exists() else ""
+        said = (
+            f" (perf_event_paranoid is {level.read_text('ascii').strip()}; 2 or less allows it)"
+            if level.exists()
+            else ""
+        )
         raise Unavailable(f"perf_event_open: counting {name} is not permitted{said}")
     if code in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV):
         raise Unavailable(f"perf_event_open: this machine has no counter of {name} (virtual machines often hide them)")

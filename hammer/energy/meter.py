@@ -68,7 +68,9 @@ class Reading:
 def grams(joules: float, intensity: float) -> float:
     """Grams of CO2-equivalent of so many joules at ``intensity`` grams per kWh."""
     if not 0 <= intensity < 1e5:
-        raise ValueError(f"carbon: the intensity is in grams of CO2-equivalent per kWh, from 0 up; {intensity!r} is not")
+        raise ValueError(
+            f"carbon: the intensity is in grams of CO2-equivalent per kWh, from 0 up; {intensity!r} is not"
+        )
     return joules / 3.6e6 * intensity
 
 

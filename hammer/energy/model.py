@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import optree
+
 from autograd.shapes import numpy_dtype, shape_of
 
 from .meter import Kind, Source
@@ -47,10 +49,29 @@ def backward_work(row: Any, g: Any, node: Any, d: Any) -> Work:
     holds within a small factor for other rows; ``UniversalGraph`` counts gradients exactly, operation by operation.
     """
     outputs = node.shape if isinstance(node.shape, tuple) and node.shape and isinstance(node.shape[0], tuple) else None
-    shapes = [_Like(s, t) for s, t in zip(node.shape, node.dtype, strict=True)] if outputs else [_Like(node.shape, node.dtype)]
+    shapes = (
+        [_Like(s, t) for s, t in zip(node.shape, node.dtype, strict=True)]
+        if outputs
+        else [_Like(node.shape, node.dtype)]
+    )
     flops, _ = row.cost(tuple(shapes) if outputs else shapes[0], *node.saved[1:], **node.params)
-    moved = sum(map(_bytes, (g, d, *node.saved[1:])))
+    moved = sum(map(_bytes, (*(g if isinstance(g, (list, tuple)) else (g,)), d, *node.saved[1:])))
     return Work(flops, moved, _dtype((d,)))
+
+
+def optimizer_work(optimizer: Any) -> Work:
+    """About what an optimizer's step costs, whose arithmetic on raw arrays is not heard: each state array read and written once, and
+    parameters and gradients read and parameters written; two operations an element, and four more for each state array of
+    the parameter's shape. Exact for plain SGD; the laboratory counts others operation by operation."""
+    flops = moved = 0.0
+    shapes = {tuple(p.shape) for p in optimizer.params}
+    leaves = [leaf for leaf in optree.tree_leaves(optimizer.state) if hasattr(leaf, "dtype") and hasattr(leaf, "shape")]
+    for p in optimizer.params:
+        flops, moved = flops + 2.0 * p.size, moved + 3.0 * _bytes(p.raw)
+    for leaf in leaves:
+        moved += 2.0 * _bytes(leaf)
+        flops += 4.0 * math.prod(shape_of(leaf)) if tuple(shape_of(leaf)) in shapes else 0.0
+    return Work(flops, moved, _dtype([p.raw for p in optimizer.params]))
 
 
 class _Like:
@@ -85,7 +106,10 @@ class Modelled(Source):
     kind: Kind = "modelled"
 
     def __init__(
-        self, table: Technology | str = "45nm", static_watts: float | None = None, clock: Callable[[], float] = time.perf_counter
+        self,
+        table: Technology | str = "45nm",
+        static_watts: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ):
         super().__init__()
         self.table = table if isinstance(table, Technology) else technology(table)

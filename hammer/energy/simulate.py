@@ -1,9 +1,9 @@
 """Simulated hardware, behind which the real code paths of ``counters`` run: a RAPL tree of files, and an NVML library.
 
-    machine = SimulatedRapl(folder)
-    source = rapl(machine.root, machine.read)
-    machine.spend(30.0)                 # the counters move, and wrap around as real ones do
-    machine.deny("package-0")           # from now on: permission denied
+machine = SimulatedRapl(folder)
+source = rapl(machine.root, machine.read)
+machine.spend(30.0)                 # the counters move, and wrap around as real ones do
+machine.deny("package-0")           # from now on: permission denied
 """
 
 import errno

@@ -70,7 +70,9 @@ class Technology:
     def __post_init__(self) -> None:
         sizes = [level.size for level in self.memory]
         if not sizes or sizes[-1] is not None or None in sizes[:-1] or sizes[:-1] != sorted(sizes[:-1]):  # type: ignore[type-var]
-            raise ValueError(f"technology {self.name!r}: memory must list levels by size, and the last, and only it, have none")
+            raise ValueError(
+                f"technology {self.name!r}: memory must list levels by size, and the last, and only it, have none"
+            )
         if "float32" not in self.add or "float32" not in self.multiply:
             raise ValueError(f"technology {self.name!r}: it has no figures for float32")
 
@@ -93,7 +95,9 @@ class Technology:
         """The smallest level that holds so many bytes."""
         return next(level for level in self.memory if level.size is None or working_set <= level.size)
 
-    def joules(self, flops: float, moved: float, dtype: str = "float32", working_set: float | None = None) -> tuple[float, float]:
+    def joules(
+        self, flops: float, moved: float, dtype: str = "float32", working_set: float | None = None
+    ) -> tuple[float, float]:
         """Joules of arithmetic and of memory traffic.
 
         Args:
@@ -113,7 +117,9 @@ _WIDER = ["bfloat16", "float16", "float32", "float64"]
 
 
 def _key(dtype: str) -> str:
-    name = {"complex64": "float32", "complex128": "float64", "longdouble": "float64", "float128": "float64"}.get(dtype, dtype)
+    name = {"complex64": "float32", "complex128": "float64", "longdouble": "float64", "float128": "float64"}.get(
+        dtype, dtype
+    )
     return "int" if name.startswith(("int", "uint", "bool")) else name
 
 

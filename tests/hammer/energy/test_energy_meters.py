@@ -49,7 +49,11 @@ def test_packages_and_memory_are_added_and_cores_are_not_counted_twice(machine: 
         machine.spend(joules, domain)
     clock.now += 2.0
     reading = meter.read()
-    assert reading.joules == pytest.approx(42.0, abs=1e-9) and reading.seconds == 2.0 and reading.watts == pytest.approx(21.0)
+    assert (
+        reading.joules == pytest.approx(42.0, abs=1e-9)
+        and reading.seconds == 2.0
+        and reading.watts == pytest.approx(21.0)
+    )
     assert reading.domains == pytest.approx({"package-0": 30.0, "dram-0": 5.0, "package-1": 7.0, "dram-1": 0.0})
     assert reading.kind == "measured" and reading.source == "RAPL (package-0, dram-0, package-1, dram-1)"
     # a millisecond at each end of the window at the mean power of each domain, and two counts of each
@@ -208,7 +212,12 @@ def test_a_clock_that_goes_backwards(machine: SimulatedRapl) -> None:
 def test_hwmon_counters_and_sensors(tmp_path: Path, clock: Clock) -> None:
     for chip, files in {
         "hwmon0": {"name": "amd_energy", "energy1_input": "5000000", "energy1_label": "Esocket0", "power1_input": "9"},
-        "hwmon1": {"name": "macsmc", "power1_input": "20000000", "power1_label": "Total System Power", "power2_input": "1"},
+        "hwmon1": {
+            "name": "macsmc",
+            "power1_input": "20000000",
+            "power1_label": "Total System Power",
+            "power2_input": "1",
+        },
         "hwmon2": {"name": "nvme", "temp1_input": "40000"},
     }.items():
         (tmp_path / chip).mkdir()
@@ -353,7 +362,9 @@ def test_sources_are_found_once_and_told(monkeypatch: pytest.MonkeyPatch, machin
 
 def test_a_counter_that_is_not_read_does_not_hurt_the_others(clock: Clock) -> None:
     values = {"a": 0, "b": 0}
-    source = Counters("two", [Counter("a", lambda: values["a"], 1.0), Counter("b", lambda: values["b"], 1.0)], None, clock)
+    source = Counters(
+        "two", [Counter("a", lambda: values["a"], 1.0), Counter("b", lambda: values["b"], 1.0)], None, clock
+    )
     values.update(a=5, b=10**9)  # b: a billion joules in no time
     assert source.read() == {"a": 5.0, "b": None}
 
@@ -384,4 +395,4 @@ def test_events_that_are_not_there() -> None:
         try:
             EventCounters((name,)).close()
         except Unavailable as error:
-            assert name in str(error) or "not on" in str(error)  # noqa: PT017
+            assert name in str(error) or "not on" in str(error)
