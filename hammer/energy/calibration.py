@@ -191,10 +191,10 @@ def read_wall(path: str | Path) -> Wall:
                     raise ValueError(f"{watts} watts")
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-    times, watts = np.array(found, float).reshape(-1, 2).T
-    if len(times) < 2 or (np.diff(times) <= 0).any():
+    columns = np.array(found, float).reshape(-1, 2)
+    if len(columns) < 2 or (np.diff(columns[:, 0]) <= 0).any():
         raise ValueError(f"{path}: there must be two lines or more, each later than the one before")
-    return Wall(times, watts)
+    return Wall(columns[:, 0], columns[:, 1])
 
 
 def _seconds(text: str) -> float:

@@ -117,7 +117,7 @@ def _open(libc: Any, number: int, name: str, kernel: bool) -> int:
     size = 64  # PERF_ATTR_SIZE_VER0: all that is set here
     inherit, no_kernel, no_hypervisor = 1 << 1, 0 if kernel else 1 << 5, 1 << 6
     layout = struct.pack("IIQQQQQ", kind, size, config, 0, 0, 1 | 2, inherit | no_kernel | no_hypervisor)
-    attributes = (ctypes.c_char * size)(*layout)
+    attributes = ctypes.create_string_buffer(layout, size)
     file = libc.syscall(number, attributes, 0, -1, -1, 0)
     if file >= 0:
         return file

@@ -38,7 +38,17 @@ class _Spent:
     seconds: float = 0.0
     flops: float = 0.0
     bytes: float = 0.0
-    joules: float = 0.0  # by the cost model, without static power
+    arithmetic: float = 0.0  # joules by the cost model, without static power
+    memory: float = 0.0
+
+    def add(self, work: Work, charged: tuple[float, float]) -> None:
+        self.calls += 1
+        self.flops, self.bytes = self.flops + work.flops, self.bytes + work.bytes
+        self.arithmetic, self.memory = self.arithmetic + charged[0], self.memory + charged[1]
+
+    @property
+    def joules(self) -> float:
+        return self.arithmetic + self.memory
 
 
 @dataclass
@@ -49,6 +59,15 @@ class _Phase:
     watched_visits: int = 0
     watched_seconds: float = 0.0
     parts: dict[tuple[str, str, str], _Spent] = field(default_factory=lambda: defaultdict(_Spent))
+    mean: tuple[int, tuple[float, ...]] = (0, (0.0,) * 4)
+
+    def work_of_a_visit(self) -> tuple[float, ...]:
+        """FLOPs, bytes, and joules of arithmetic and memory by the cost model: means over the visits that were watched."""
+        if self.mean[0] != self.watched_visits:
+            parts = self.parts.values()
+            sums = [sum(getattr(s, name) for s in parts) for name in ("flops", "bytes", "arithmetic", "memory")]
+            self.mean = self.watched_visits, tuple(x / self.watched_visits for x in sums)
+        return self.mean[1]
 
 
 class Ledger:
@@ -74,8 +93,6 @@ class Ledger:
         self._forced: list[bool] = []  # of each phase inside the outermost: whether watching began for its sake
         self._pending: dict[str, float] = defaultdict(float)
         self._own = self._own_step = 0.0  # seconds spent on watching, in all and in this step
-        self._mean: tuple[Work, ...] = ()
-        self._work: dict[str, Work] = {}
         self._layers: list[str] = []
         self._serials, self._names_of_serials = [0], [""]
         self._open = False
@@ -146,10 +163,17 @@ class Ledger:
         phase.visits += 1
         if not phase.watched_visits and not self.watching:
             self._watch(True)  # the first visit of a phase is watched in any case
+        self._count_visit(phase)
+        if name == "optimizer" and self.optimizer is not None and self.watching:
+            work = optimizer_work(self.optimizer)
+            charged = self.model.charge(work) if self.model is not None else (0.0, 0.0)
+            phase.parts["optimizer", "", "update"].add(work, charged)
+
+    def _count_visit(self, phase: _Phase) -> None:
         if self.watching:
             phase.watched_visits += 1
-        if name == "optimizer" and self.optimizer is not None:
-            self._optimizer_work(phase)
+        elif self.model is not None:
+            self.model.add(*phase.work_of_a_visit())
 
     def step(self) -> None:
         """A training step has ended. Decides whether the next one is watched."""
@@ -157,13 +181,8 @@ class Ledger:
         self.steps += 1
         if self._names[0] == STEP:
             self._phases[STEP].visits += 1
-            self._phases[STEP].watched_visits += self.watching
-        if self.watching:
-            self.watched_steps += 1
-            self._mean = _means(self._work, self.watched_steps)
-        elif self.model is not None:
-            for work in self._mean:
-                self.model.charge(work)
+            self._count_visit(self._phases[STEP])
+        self.watched_steps += self.watching
         self._share_out()
         self._own += self._own_step
         per_step, self._own_step = self._own / max(self.watched_steps, 1), 0.0
@@ -224,31 +243,13 @@ class Ledger:
         seconds = max(0.0, now - self._last)
         phase = self._phases[name]
         spent = phase.parts[key]
-        spent.calls += 1
         spent.seconds += seconds
-        spent.flops += work.flops
-        spent.bytes += work.bytes
-        if self.model is not None:
-            spent.joules += self.model.charge(work)
-            if self.budget is not None:
-                before = self._work.get(work.dtype)
-                self._work[work.dtype] = work if before is None else before + work
+        spent.add(work, self.model.charge(work) if self.model is not None else (0.0, 0.0))
         phase.seconds += seconds
         phase.watched_seconds += seconds
         self._pending[name] += seconds
         self._last = after = time.perf_counter()
         self._own_step += after - now + self._dispatch
-
-    def _optimizer_work(self, phase: _Phase) -> None:
-        work = optimizer_work(self.optimizer)
-        if self.watching:
-            spent = phase.parts["optimizer", "", "update"]
-            spent.calls += 1
-            spent.flops += work.flops
-            spent.bytes += work.bytes
-            spent.joules += self.model.charge(work) if self.model is not None else 0.0
-        elif self.model is not None:
-            self.model.charge(work)
 
     # ---- layers ----
 
@@ -330,16 +331,12 @@ def _rows(name: str, phase: _Phase, modelled: bool) -> tuple[list[Row], float]:
     return found, times * charged
 
 
-def _means(work: dict[str, Work], steps: int) -> tuple[Work, ...]:
-    return tuple(Work(w.flops / steps, w.bytes / steps, w.dtype) for w in work.values())
-
-
 @functools.cache
 def dispatch_cost(calls: int = 500) -> float:
     """Seconds by which an operation takes longer inside a context that listens, beside the listening itself; measured once."""
 
     def once() -> float:
-        x = DiffTensor(1.0)
+        x: Any = DiffTensor(1.0)
         begin = time.perf_counter()
         for _ in range(calls):
             _ = x + 1.0

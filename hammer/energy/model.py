@@ -121,12 +121,16 @@ class Modelled(Source):
         self._clock = clock
         self._start = self._last = clock()
 
-    def charge(self, work: Work) -> float:
-        """Add counted work; returns its joules."""
+    def charge(self, work: Work) -> tuple[float, float]:
+        """Add counted work; returns its joules of arithmetic and of memory traffic."""
         arithmetic, memory = self.table.joules(work.flops, work.bytes, work.dtype)
-        self.flops, self.bytes = self.flops + work.flops, self.bytes + work.bytes
+        self.add(work.flops, work.bytes, arithmetic, memory)
+        return arithmetic, memory
+
+    def add(self, flops: float, moved: float, arithmetic: float, memory: float) -> None:
+        """Add work whose joules are known."""
+        self.flops, self.bytes = self.flops + flops, self.bytes + moved
         self._arithmetic, self._memory = self._arithmetic + arithmetic, self._memory + memory
-        return arithmetic + memory
 
     def read(self) -> dict[str, float | None]:
         now = self._clock()

@@ -68,7 +68,7 @@ class Report:
         found: dict[Any, float] = defaultdict(float)
         for row in self.rows:
             if row.joules is None:
-                return {key: None for key in {_key(r, names) for r in self.rows}}
+                return dict.fromkeys({_key(r, names) for r in self.rows})
             found[_key(row, names)] += row.joules
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hammer
-from autograd import AutogradContext, DiffTensor, checkpoint, no_grad, nn, ops, optim
+from autograd import AutogradContext, DiffTensor, checkpoint, nn, no_grad, ops, optim
 from autograd.context import current
 from autograd.nn import losses
 from autograd.train import Trainer

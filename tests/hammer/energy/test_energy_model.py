@@ -60,7 +60,7 @@ def test_the_model_is_a_source() -> None:
     model = Modelled("45nm", static_watts=2.0, clock=lambda: now[0])
     meter = Meter(model, clock=lambda: now[0])
     spent = model.charge(Work(1000.0, 800.0, "float32"))
-    assert spent == pytest.approx(1e-12 * (1000 * 2.3 + 100 * 10))
+    assert spent == pytest.approx((1000 * 2.3e-12, 100 * 10e-12))
     now[0] = 3.0
     reading = meter.read()
     assert (
