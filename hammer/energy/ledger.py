@@ -30,6 +30,8 @@ from .report import Report, Row
 
 STEP = "step"
 """The phase that time belongs to while no other is marked: its operations are told apart as "forward" and "backward"."""
+LISTENING = "listening"
+"""The phase of what the ledger itself takes to hear operations."""
 
 
 @dataclass
@@ -249,7 +251,10 @@ class Ledger:
         phase.watched_seconds += seconds
         self._pending[name] += seconds
         self._last = after = time.perf_counter()
-        self._own_step += after - now + self._dispatch
+        own = max(0.0, after - now)
+        self._phases[LISTENING].seconds += own
+        self._pending[LISTENING] += own
+        self._own_step += own + self._dispatch
 
     # ---- layers ----
 

@@ -41,7 +41,7 @@ class Report:
         rows: the parts; their joules and seconds add up to the whole.
         whole: the meter's reading from beginning to end.
         steps, watched: training steps, and those whose operations were heard one by one.
-        own_seconds: what the listening took, by its own clock; it is not in the rows.
+        own_seconds: about what hearing operations took: the phase "listening", and slower calls of operations.
         budget: the share of the time that it might take; None: no limit.
     """
 
