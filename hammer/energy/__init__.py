@@ -7,14 +7,20 @@
   jobs), ``optimizer`` (all of it in a Trainer, with a log of what was predicted and what came of it).
 """
 
+from .batch import StepEnergy, StepsToTarget, best_batch
 from .calibration import Fit, calibrate, fit
+from .callback import EnergyCallback
 from .counters import counter_file, find, hwmon, nvml, rapl, zeus
 from .hardware import EventCounters
+from .jobs import RecurringJob
 from .meter import Meter, NotMeasured, Reading, Source, Unavailable, grams
 from .model import Modelled, Work
+from .noise import NoiseScale
+from .price import Action, Price, energy_gate
 from .technologies import Technology, technology
 
 __all__ = [
-    "EventCounters", "Fit", "Meter", "Modelled", "NotMeasured", "Reading", "Source", "Technology", "Unavailable", "Work", "calibrate",
-    "counter_file", "find", "fit", "grams", "hwmon", "nvml", "rapl", "technology", "zeus",
+    "Action", "EnergyCallback", "EventCounters", "Fit", "Meter", "Modelled", "NoiseScale", "NotMeasured", "Price", "Reading",
+    "RecurringJob", "Source", "StepEnergy", "StepsToTarget", "Technology", "Unavailable", "Work", "best_batch", "calibrate",
+    "counter_file", "energy_gate", "find", "fit", "grams", "hwmon", "nvml", "rapl", "technology", "zeus",
 ]  # fmt: skip

@@ -120,7 +120,8 @@ def test_power_that_differs_between_phases_is_told_apart(tmp_path: Path) -> None
                 time.sleep(0.06)
             context.step()
     by = context.report().by("phase")
-    assert by["data"] == pytest.approx(3.0, rel=0.1) and by["communication"] == pytest.approx(15.0, rel=0.1)
+    assert sum(by.values()) == pytest.approx(18.0)  # type: ignore[arg-type]
+    assert by["communication"] > 3 * by["data"] > 3.0  # type: ignore[operator]  # by time alone they would be alike
 
 
 def test_what_is_not_measured_is_not_made_up(tmp_path: Path) -> None:
