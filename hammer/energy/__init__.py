@@ -16,11 +16,12 @@ from .jobs import RecurringJob
 from .meter import Meter, NotMeasured, Reading, Source, Unavailable, grams
 from .model import Modelled, Work
 from .noise import NoiseScale
+from .optimizer import EnergyOptimizer
 from .price import Action, Price, energy_gate
 from .technologies import Technology, technology
 
 __all__ = [
-    "Action", "EnergyCallback", "EventCounters", "Fit", "Meter", "Modelled", "NoiseScale", "NotMeasured", "Price", "Reading",
+    "Action", "EnergyCallback", "EnergyOptimizer", "EventCounters", "Fit", "Meter", "Modelled", "NoiseScale", "NotMeasured", "Price", "Reading",
     "RecurringJob", "Source", "StepEnergy", "StepsToTarget", "Technology", "Unavailable", "Work", "best_batch", "calibrate",
     "counter_file", "energy_gate", "find", "fit", "grams", "hwmon", "nvml", "rapl", "technology", "zeus",
 ]  # fmt: skip

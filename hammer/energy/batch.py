@@ -21,9 +21,9 @@ class StepEnergy:
     each: float
 
     def __post_init__(self) -> None:
-        if not (self.fixed >= 0 and self.each > 0 and math.isfinite(self.fixed + self.each)):
+        if not (self.fixed >= 0 and self.each >= 0 and 0 < self.fixed + self.each < math.inf):
             raise ValueError(
-                f"StepEnergy: fixed must be at least 0 and each above 0, not {self.fixed!r} and {self.each!r}"
+                f"StepEnergy: fixed and each must be at least 0, and not both 0, not {self.fixed!r} and {self.each!r}"
             )
 
     def __call__(self, batch: float) -> float:
@@ -37,8 +37,10 @@ class StepEnergy:
             raise ValueError("StepEnergy.fit: give joules above 0 of steps of at least two batch sizes")
         a = np.stack([1 / y, b / y], axis=1)
         (fixed, each), *_ = np.linalg.lstsq(a, np.ones(len(y)), rcond=None)
-        if fixed < 0:  # what the bound allows
-            fixed, each = 0.0, float((a[:, 1]).sum() / (a[:, 1] ** 2).sum())
+        if fixed < 0:  # what the bounds allow
+            fixed, each = 0.0, a[:, 1].sum() / (a[:, 1] ** 2).sum()
+        elif each < 0:
+            fixed, each = a[:, 0].sum() / (a[:, 0] ** 2).sum(), 0.0
         return cls(float(fixed), float(each))
 
 
@@ -71,10 +73,12 @@ def joules_to_target(batch: float, steps: StepsToTarget, energy: StepEnergy) -> 
 
 
 def best_batch(noise_scale: float, energy: StepEnergy) -> float:
-    """b* = √(B e0/e1), a real number of at least 1; infinite if no signal shows (B infinite)."""
+    """b* = √(B e0/e1), a real number of at least 1; infinite if no signal shows (B infinite) or examples cost nothing."""
     if noise_scale < 0:
         raise ValueError(f"best_batch: the noise scale must be at least 0, not {noise_scale!r}")
-    return max(1.0, math.sqrt(noise_scale * energy.fixed / energy.each)) if energy.fixed else 1.0
+    if not energy.fixed or not noise_scale:
+        return 1.0
+    return max(1.0, math.sqrt(noise_scale * energy.fixed / energy.each)) if energy.each else math.inf
 
 
 def least_joules(steps: StepsToTarget, energy: StepEnergy) -> float:

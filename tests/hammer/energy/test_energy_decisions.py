@@ -100,11 +100,13 @@ def test_what_is_put_in_comes_out_of_the_fits() -> None:
     found = StepsToTarget.fit(sizes, [steps(b) for b in sizes])
     assert (found.least, found.noise_scale) == (pytest.approx(150.0), pytest.approx(40.0))
     assert StepEnergy.fit([1, 10], [1.0, 30.0]).fixed == 0.0  # grows faster than the batch: the bound
+    falling = StepEnergy.fit([1, 10], [2.0, 1.0])
+    assert falling.each == 0.0 and 1.0 < falling.fixed < 2.0 and best_batch(5.0, falling) == math.inf
     for call, said in (
         (lambda: StepEnergy.fit([4, 4], [1.0, 1.0]), "two batch sizes"),
         (lambda: StepsToTarget.fit([4, 8], [10.0, math.inf]), "finite steps"),
         (lambda: StepsToTarget.fit([4, 8], [100.0, 10.0]), "faster than 1/b"),
-        (lambda: StepEnergy(-1.0, 1.0), "fixed must be at least 0"),
+        (lambda: StepEnergy(-1.0, 1.0), "must be at least 0"),
         (lambda: best_batch(-1.0, energy), "noise scale"),
     ):
         with pytest.raises(ValueError, match=said):
