@@ -41,4 +41,6 @@ def test_a_small_run(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (one["table"], levels["table"]) == (study.ONE, study.LEVELS)
     assert one["found"] > 0 and one["low"] <= one["ratio"] <= one["high"]
     assert outcome.verdict == ("holds" if one["ratio"] <= 1.15 else "falsified")
-    assert one["predicted"] == pytest.approx(one["least"] * (1 + one["B"] / one["best"]) * (one["fixed"] + one["each"] * one["best"]))
+    assert one["predicted"] == pytest.approx(
+        one["least"] * (1 + one["B"] / one["best"]) * (one["fixed"] + one["each"] * one["best"])
+    )
