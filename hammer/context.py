@@ -107,5 +107,5 @@ class HammerContext(AutogradContext):
 
     def differentiated(self, node: Any, parent: Any, g: Any, d: Any) -> None:
         if self.ledger is not None:
-            self.ledger.heard_rule(node, g, getattr(d, "raw", d))
+            self.ledger.heard_rule(node, parent, g, getattr(d, "raw", d))
         super().differentiated(node, parent, g, d)

@@ -232,14 +232,14 @@ class Ledger:
             layer = self._layers[-1] if self._layers else ""
             self._book(name, (kind, layer, row.name), forward_work(row, inputs, params, outputs), now)
 
-    def heard_rule(self, node: Any, g: Any, d: Any) -> None:
-        """A derivative rule of a node has run."""
+    def heard_rule(self, node: Any, parent: Any, g: Any, d: Any) -> None:
+        """The derivative rule of a node for its input ``parent`` has run."""
         now = time.perf_counter()
         if self.watching:
             name = self._names[-1]
             kind = "backward" if name == STEP else name
             layer = self._names_of_serials[bisect_right(self._serials, node.serial) - 1]
-            self._book(name, (kind, layer, f"{node.name}′"), backward_work(node.row, g, node, d), now)
+            self._book(name, (kind, layer, f"{node.name}′"), backward_work(g, node, parent, d), now)
 
     def _book(self, name: str, key: tuple[str, str, str], work: Work, now: float) -> None:
         seconds = max(0.0, now - self._last)

@@ -41,21 +41,25 @@ def forward_work(row: Any, inputs: Sequence[Any], params: dict, outputs: Sequenc
     return Work(flops, moved, _dtype((*outputs, *inputs)))
 
 
-def backward_work(row: Any, g: Any, node: Any, d: Any) -> Work:
-    """What one derivative rule costs: as many FLOPs as the forward operation (a product of matrices has one such product for each
-    input), and the gradient and the inputs read and the input's gradient written once.
+def backward_work(g: Any, node: Any, parent: Any, d: Any) -> Work:
+    """What the derivative rule of ``node`` for its input ``parent`` costs, that has turned the gradient ``g`` into ``d``.
 
-    The rule that it is one forward for each tracked input is exact for matrix products, convolutions and elementwise products, and
-    holds within a small factor for other rows; ``UniversalGraph`` counts gradients exactly, operation by operation.
+    A rule that reads values is charged as many FLOPs as the forward operation: a product of matrices has one such product for each input. One
+    that reads none (of a bias, of a sum) adds up or spreads: an operation for each element. Bytes: the gradients and what is
+    read, each once. That is exact for matrix products, convolutions and elementwise products, and near for other rows (benchmarks/energy.py
+    compares whole steps); ``UniversalGraph`` counts gradients operation by operation.
     """
-    outputs = node.shape if isinstance(node.shape, tuple) and node.shape and isinstance(node.shape[0], tuple) else None
-    shapes = (
-        [_Like(s, t) for s, t in zip(node.shape, node.dtype, strict=True)]
-        if outputs
-        else [_Like(node.shape, node.dtype)]
-    )
-    flops, _ = row.cost(tuple(shapes) if outputs else shapes[0], *node.saved[1:], **node.params)
-    moved = sum(map(_bytes, (*(g if isinstance(g, (list, tuple)) else (g,)), d, *node.saved[1:])))
+    gradients = [x for x in g if x is not None] if isinstance(g, (list, tuple)) else [g]
+    reads = node.row.reads[node.parents.index(parent)]
+    inputs = node.saved[1:]
+    moved = sum(map(_bytes, (*gradients, d, *(inputs[i - 1] for i in reads if i))))
+    if reads:
+        if isinstance(node.dtype, tuple):
+            flops, _ = node.row.cost(tuple(map(_Like, node.shape, node.dtype)), *inputs, **node.params)
+        else:
+            flops, _ = node.row.cost(_Like(node.shape, node.dtype), *inputs, **node.params)
+    else:
+        flops = float(max(math.prod(shape_of(x)) for x in (*gradients, d)))
     return Work(flops, moved, _dtype((d,)))
 
 

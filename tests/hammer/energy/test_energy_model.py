@@ -84,15 +84,17 @@ def test_work_of_an_operation_and_of_its_rules() -> None:
     row = ops.matmul.row
     assert forward_work(row, (a.raw, b.raw), {}, (out.raw,)) == Work(2.0 * 8 * 3 * 5, 4 * (24 + 15 + 40), "float32")
     g, d = np.ones((8, 5), np.float32), np.ones((8, 3), np.float32)
-    work = backward_work(row, g, out.node, d)
-    assert work.flops == 2.0 * 8 * 3 * 5 and work.dtype == "float32"
-    assert work.bytes == 4 * (40 + 24 + 24 + 15)
+    work = backward_work(g, out.node, a.node, d)  # reads g and b
+    assert work == Work(2.0 * 8 * 3 * 5, 4 * (40 + 24 + 15), "float32")
+    bias = DiffTensor(np.ones((1, 5), np.float32), requires_grad=True)
+    moved = out + bias
+    assert backward_work(g, moved.node, bias.node, bias.raw) == Work(40.0, 4 * (40 + 5), "float32")  # reads g alone
 
 
 def test_rules_of_operations_with_several_outputs() -> None:
     x = DiffTensor(np.diag([2.0, 3.0]), requires_grad=True)
     node = ops.slogdet(x)[1].node.parents[0]
-    work = backward_work(node.row, [None, np.ones(())], node, x.raw)
+    work = backward_work([None, np.ones(())], node, x.node, x.raw)
     flops, _ = node.row.cost((np.ones(()), np.ones(())), x.raw)
     assert work == Work(flops, 8 * (1 + 4 + 4), "float64") and flops > 0
 
