@@ -30,6 +30,8 @@ from .report import Report, Row
 
 STEP = "step"
 """The phase that time belongs to while no other is marked: its operations are told apart as "forward" and "backward"."""
+UPDATE = "update"
+"""What stands for an optimizer's step, whose arithmetic is not heard."""
 LISTENING = "listening"
 """The phase of what the ledger itself takes to hear operations."""
 
@@ -169,7 +171,7 @@ class Ledger:
         if name == "optimizer" and self.optimizer is not None and self.watching:
             work = optimizer_work(self.optimizer)
             charged = self.model.charge(work) if self.model is not None else (0.0, 0.0)
-            phase.parts["optimizer", "", "update"].add(work, charged)
+            phase.parts["optimizer", "", UPDATE].add(work, charged)
 
     def _count_visit(self, phase: _Phase) -> None:
         if self.watching:
@@ -330,7 +332,13 @@ def _rows(name: str, phase: _Phase, modelled: bool) -> tuple[list[Row], float]:
         joules = times * s.joules if modelled else None if per_second is None else per_second * seconds
         found.append(Row(kind, layer, op, s.calls * times, seconds, joules, s.flops * times, s.bytes * times))
     left = phase.seconds - sum(row.seconds for row in found)
-    if left > 1e-9 * phase.seconds or not found:
+    if (
+        name == "optimizer" and len(found) == 1 and found[0].op == UPDATE
+    ):  # nothing else was heard: all the time is the update's
+        found[0].seconds = phase.seconds
+        if not modelled:
+            found[0].joules = phase.joules
+    elif left > 1e-9 * phase.seconds or not found:
         joules = 0.0 if modelled else None if per_second is None else per_second * left
         found.append(Row("other" if name == STEP else name, "", "(between operations)", 0.0, left, joules, 0.0, 0.0))
     return found, times * charged

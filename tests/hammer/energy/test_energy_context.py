@@ -70,6 +70,7 @@ def test_parts_add_up_to_the_whole(make, budget: float | None) -> None:
     assert report.seconds == pytest.approx(report.whole.seconds, rel=0.05)
     assert {"forward", "backward", "optimizer", "data"} <= report.by("phase").keys()
     assert {"0", "1", "2", ""} == report.by("layer").keys()
+    assert [(r.op, r.seconds > 0) for r in report.rows if r.phase == "optimizer"] == [("update", True)]
 
 
 def test_work_is_what_a_pencil_says() -> None:
