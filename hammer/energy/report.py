@@ -116,6 +116,10 @@ class Report:
             "rows": [asdict(row) for row in self.rows],
         }
 
+    def save_json(self, path: str | Path) -> None:
+        """Write ``as_dict`` as JSON."""
+        write_atomically(Path(path), json.dumps(self.as_dict(), indent=1) + "\n")
+
     def save_html(self, path: str | Path, title: str = "Energy") -> None:
         """Write a flame graph: one page that needs no network. Widths are joules, or seconds where joules are not measured.
 
