@@ -262,20 +262,23 @@ class Ledger:
 
     def layers(self, model: Any) -> Callable[[], None]:
         """Tell operations apart by the module of ``model`` that ran them. Returns a function that takes the marks away again."""
-        marked = []
+        before: list[tuple[Any, Any]] = []
         for path, module in model.named_modules():
-            if "forward" not in module.__dict__:
-                module.__dict__["forward"] = self._marked(module.forward, path or type(module).__name__)
-                marked.append(module)
+            before.append((module, module.__dict__.get("forward")))
+            module.__dict__["forward"] = self._marked(module.forward, path or type(module).__name__)
 
         def remove() -> None:
-            for module in marked:
-                module.__dict__.pop("forward", None)
+            while before:
+                module, own = before.pop()
+                if own is None:
+                    module.__dict__.pop("forward", None)
+                else:
+                    module.__dict__["forward"] = own
 
         return remove
 
     def _marked(self, forward: Callable, path: str) -> Callable:
-        @functools.wraps(forward)
+        @functools.wraps(forward, updated=())
         def run(*args: Any, **kwargs: Any) -> Any:
             if not self.watching:
                 return forward(*args, **kwargs)

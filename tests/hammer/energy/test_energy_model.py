@@ -10,7 +10,7 @@ from autograd import DiffTensor, ops
 from hammer.energy import Meter, Modelled, Work, fit, technology
 from hammer.energy.calibration import Run, Wall, calibrate, load_runs, read_wall, record, save_runs
 from hammer.energy.meter import Source
-from hammer.energy.model import backward_work, forward_work
+from hammer.energy.model import backward_work, forward_work, recomputation
 from hammer.energy.technologies import MARKS, Technology
 
 
@@ -97,6 +97,18 @@ def test_rules_of_operations_with_several_outputs() -> None:
     work = backward_work([None, np.ones(())], node, x.node, x.raw)
     flops, _ = node.row.cost((np.ones(()), np.ones(())), x.raw)
     assert work == Work(flops, 8 * (1 + 4 + 4), "float64") and flops > 0
+
+
+def test_recomputing_pays_where_memory_is_far() -> None:
+    table = technology("45nm")
+    n = 1000  # of an elementwise operation on float32: read once, written once
+    work = Work(float(n), 8.0 * n, "float32")
+    again = 1e-12 * n * (2.3 + 10)  # from 8 KB: 10 pJ for 8 bytes
+    assert recomputation(work, 4.0 * n, 1e9, table) == pytest.approx(1e-12 * n * 1950 - again)  # DRAM: it pays
+    assert recomputation(work, 4.0 * n, 8e3, table) == pytest.approx(
+        1e-12 * n * 10 - again
+    )  # still in the cache: it does not
+    assert recomputation(work, 4.0 * n, 1e9, table) > 0 > recomputation(work, 4.0 * n, 8e3, table)
 
 
 # ---- calibration ----
