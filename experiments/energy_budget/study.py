@@ -124,13 +124,7 @@ def run(work: Work) -> Outcome:
         "holds" if worst <= 1.1 else "falsified",
         f"Chosen once, the final loss is {once} times that of fixed settings; followed all the time, {online}.",
         figures={f"{w} {m}": {"ratio": r[0], "low": r[1], "high": r[2]} for (w, m), r in ratios.items()},
-        tables=[
-            Table(
-                "Final training loss at the end of the budget",
-                ["workload", "batch size", "budget, mJ", "lr", "last batch size", "steps", "loss", "over fixed (95 %)"],
-                rows,
-            )
-        ],  # fmt: skip
+        tables=[Table("Final training loss at the end of the budget", head, rows)],
         pictures={"sizes.svg": picture(panels)},
         notes=[
             "Joules are modelled, not measured: e0 + e1 b with the figures of the study energy_batch_size. Each method has 24 trials of random search "
