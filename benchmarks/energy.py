@@ -217,7 +217,7 @@ def measure(running: dict[str, workers.Worker], quick: bool) -> dict[str, dict[s
             one = (
                 min(worker.ask("block", library=library, workload=workload, how="plain", steps=3) for _ in range(3)) / 3
             )
-            steps[library, workload] = max(3, round((0.15 if quick else 0.5) / one))
+            steps[library, workload] = max(3, round((0.06 if quick else 0.5) / one))
     for turn in range(3 if quick else 11):
         for workload in WORKLOADS:
             for library, how in hows:

@@ -252,16 +252,17 @@ def _label(path: Path, read: Callable[[Path], str]) -> str:
 
 
 def counter_file(
-    path: str | Path, unit: float, span: int | None = None, update: float = 1e-3, *,
+    path: str | Path, unit: float, span: int | None = None, update: float = 1e-3, watts: float = MOST_WATTS, *,
     read: Callable[[Path], str] = _text, clock: Callable[[], float] = time.monotonic,
 ) -> Counters:  # fmt: skip
-    """A file that holds a growing number: ``unit`` joules a count, starting again after ``span`` counts; see ``Counter``."""
+    """A file that holds a growing number: ``unit`` joules a count, starting again after ``span`` counts; see ``Counter``. Give ``watts`` if what
+    it counts can take more than a kilowatt."""
     where = Path(path)
     try:
-        counter = Counter(where.name, lambda: int(read(where)), unit, span, update)
+        counter = Counter(where.name, lambda: int(read(where)), unit, span, update, watts)
     except (OSError, ValueError) as error:
         raise Unavailable(f"{where}: {_said(error)}") from error
-    poll = None if span is None else min(60.0, span * unit / MOST_WATTS / 4)
+    poll = None if span is None else min(60.0, span * unit / watts / 4)
     return Counters(f"counter file {where}", [counter], poll, clock)
 
 

@@ -139,6 +139,7 @@ class Meter:
         self._clock, self._poll = clock, self.source.poll_every if poll is None else poll
         self._lock, self._stop = threading.RLock(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._entered = 0
         self._open = threading.local()
         self._totals: dict[str, Total] = {}
         self._start = self.mark()
@@ -204,6 +205,7 @@ class Meter:
     # ---- polling ----
 
     def __enter__(self) -> Self:
+        self._entered += 1
         if self._poll and self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._keep_reading, name="hammer-energy", daemon=True)
@@ -211,6 +213,9 @@ class Meter:
         return self
 
     def __exit__(self, *_exc: Any) -> None:
+        self._entered -= 1
+        if self._entered:  # another block goes on with it
+            return
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -9,6 +9,7 @@ derivative rules, whose inner operations run on raw arrays and are not heard, by
 charged by hand: ``model.charge``.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -105,8 +106,21 @@ def _bytes(x: Any) -> int:
 
 def _dtype(values: Sequence[Any]) -> str:
     """The dtype that is computed in: the first inexact one, outputs before inputs."""
-    names = [str(v.dtype).rpartition(".")[2] for v in values if hasattr(v, "dtype")]
-    return next((n for n in names if n.startswith(("float", "bfloat", "complex"))), names[0] if names else "float64")
+    first = None
+    for v in values:
+        if hasattr(v, "dtype"):
+            name, inexact = _name(v.dtype)
+            if inexact:
+                return name
+            first = first or name
+    return first or "float64"
+
+
+@functools.lru_cache(maxsize=64)
+def _name(dtype: Any) -> tuple[str, bool]:
+    """A dtype's name in any library, and whether it is inexact."""
+    name = str(dtype).rpartition(".")[2]
+    return name, name.startswith(("float", "bfloat", "complex"))
 
 
 class Modelled(Source):

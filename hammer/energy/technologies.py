@@ -10,6 +10,7 @@ What such a table leaves out (fetching and decoding instructions, the interprete
 processor spends, so uncalibrated joules are a lower bound that orders programs by their arithmetic and their traffic.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -116,6 +117,7 @@ class Technology:
 _WIDER = ["bfloat16", "float16", "float32", "float64"]
 
 
+@functools.lru_cache(maxsize=64)
 def _key(dtype: str) -> str:
     name = {"complex64": "float32", "complex128": "float64", "longdouble": "float64", "float128": "float64"}.get(
         dtype, dtype

@@ -101,6 +101,15 @@ def test_windows_of_threads_do_not_nest_in_one_another(machine: SimulatedRapl, c
     assert set(meter.totals()) == {"outer", "outer/mine", "other"}
 
 
+def test_a_meter_is_polled_until_its_outermost_block_ends(machine: SimulatedRapl, clock: Clock) -> None:
+    meter = metered(machine, clock)
+    with meter:
+        with meter:
+            thread = meter._thread
+        assert thread is not None and thread.is_alive()
+    assert not thread.is_alive() and meter._thread is None
+
+
 def test_nothing_measures_nothing(clock: Clock) -> None:
     meter = Meter(clock=clock)
     with meter.window("w") as window:
@@ -246,6 +255,9 @@ def test_a_counter_file(tmp_path: Path, clock: Clock) -> None:
     meter = Meter(counter_file(file, 1e-3, clock=clock), clock=clock)
     file.write_text("600")
     assert meter.read().joules == pytest.approx(0.5)
+    strong = Meter(counter_file(file, 1.0, watts=1e5, clock=clock), clock=clock)
+    file.write_text("50600")  # fifty kilojoules in no time
+    assert strong.read().joules == 50_000.0
     file.write_text("50")
     assert meter.read().joules is None  # without a span it cannot wrap around
 
