@@ -82,6 +82,7 @@ def test_work_is_what_a_pencil_says() -> None:
     assert first.calls == 3 and first.flops == 3 * cost[0] >= 3 * 2 * 96 * 8 * 16 and first.bytes == 3 * cost[1]
     assert rules.calls == 6  # weight and bias: nobody asked for the gradient of X
     assert rows["backward", "2", "linear′"].calls == 9
+    assert rows["backward", "", "cross_entropy′"].calls == rows["forward", "", "cross_entropy"].calls == 3  # of no layer
     update = rows["optimizer", "", "update"]
     n = 8 * 16 + 16 + 16 * 3 + 3
     assert update.flops == 3 * (2 + 2 * 4) * n and update.bytes == 3 * 4 * n * (3 + 2 * 2)
@@ -98,6 +99,20 @@ def test_steps_that_are_not_watched_are_taken_to_be_like_the_others() -> None:
     for key, amounts in work[0].items():
         assert work[1][key] == pytest.approx(amounts), key
     assert few.joules == pytest.approx(all_.joules, rel=1e-6)  # no static power: counted work alone
+
+
+def test_the_first_visit_of_a_phase_is_watched_and_no_longer() -> None:
+    with HammerContext(energy=Meter(Modelled()), budget=1e-6) as context:
+        ops.exp(DiffTensor(1.0))
+        context.step()
+        for _ in range(2):
+            with context.phase("evaluation"):
+                ops.tanh(DiffTensor(1.0))
+            assert current() is None
+            ops.exp(DiffTensor(1.0))
+            context.step()
+    calls = {(r.phase, r.op): r.calls for r in context.report().rows if r.calls}
+    assert calls == {("forward", "exp"): 3.0, ("evaluation", "tanh"): 2.0}
 
 
 def test_a_phase_gets_the_joules_of_its_time() -> None:
