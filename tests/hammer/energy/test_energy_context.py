@@ -82,7 +82,9 @@ def test_work_is_what_a_pencil_says() -> None:
     assert first.calls == 3 and first.flops == 3 * cost[0] >= 3 * 2 * 96 * 8 * 16 and first.bytes == 3 * cost[1]
     assert rules.calls == 6  # weight and bias: nobody asked for the gradient of X
     assert rows["backward", "2", "linear′"].calls == 9
-    assert rows["backward", "", "cross_entropy′"].calls == rows["forward", "", "cross_entropy"].calls == 3  # of no layer
+    assert (
+        rows["backward", "", "cross_entropy′"].calls == rows["forward", "", "cross_entropy"].calls == 3
+    )  # of no layer
     update = rows["optimizer", "", "update"]
     n = 8 * 16 + 16 + 16 * 3 + 3
     assert update.flops == 3 * (2 + 2 * 4) * n and update.bytes == 3 * 4 * n * (3 + 2 * 2)
