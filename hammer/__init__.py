@@ -30,8 +30,8 @@ if not _found:
     )
 
 _LAZY = {
-    "UniversalGraph": ".graph", "VortexAdamW": ".vortex", "VortexGrad": ".vortex", "VortexSGD": ".vortex", "compile": ".graph",
-    "fractal": ".fractal", "graph": ".graph", "training_step": ".graph", "vortex": ".vortex",
+    "HammerContext": ".context", "UniversalGraph": ".graph", "VortexAdamW": ".vortex", "VortexGrad": ".vortex", "VortexSGD": ".vortex",
+    "compile": ".graph", "energy": ".energy", "fractal": ".fractal", "graph": ".graph", "training_step": ".graph", "vortex": ".vortex",
 }  # fmt: skip
 
 

@@ -89,6 +89,13 @@ COMMANDS = {
          "run --print-config experiments/mnist.yaml", "run experiments/bilinear_game", "run experiments/grokking --jobs 2"),
     ),
     "schema": Command("training.command:schema", "print the JSON Schema of configs, for editors"),
+    "energy": Command(
+        "energy:command", "show which energy meters work here; fit the cost model to this machine", "energy:options",
+        "Show which meters of joules work on this machine and why others do not, or fit the coefficients of the cost model to it, from a\n"
+        "counter or from the log of a meter at the wall socket.",
+        ("energy", "energy calibrate --out mine.json", "energy calibrate --record runs.json --seconds 20",
+         "energy calibrate --runs runs.json --wall watts.csv --out mine.json"),
+    ),
     "doctor": Command(
         "doctor:doctor", "show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     ),

@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-PICOJOULES = (2.3, 12.5)
+from hammer.energy import Meter, Unavailable, rapl, technology
+from hammer.energy.counters import POWERCAP
+
+_TABLE = technology("45nm")
+PICOJOULES = (_TABLE.operation("float32"), _TABLE.level(1 << 20).access.value / 8)
 """Of the estimate: for a floating-point operation (the mean of a float32 addition, 0.9, and multiplication, 3.7) and for a
 byte moved (100 for 8 bytes from a cache of 1 MB), in 45 nm; Horowitz, "Computing's energy problem", ISSCC 2014. It leaves
 out instructions, Python and idling, so it is a lower bound that orders methods by their arithmetic."""
@@ -16,32 +20,29 @@ def estimate(flops: Any, moved: Any) -> Any:
 
 
 class Joules:
-    """The energy counters of the processor packages (Linux powercap), which count all that runs on the machine.
+    """The energy counters of the processor packages and their memory, which count all that runs on the machine.
 
-    ``source`` names them; None where none can be read.
+    ``source`` names them; None where none can be read. Use it as a context: a counter that wraps around is polled meanwhile.
     """
 
-    def __init__(self, root: Path = Path("/sys/class/powercap")):
-        self._files: list[list[Any]] = []
-        self.joules = 0.0
-        for zone in sorted(root.glob("*-rapl:*")):
-            try:
-                if (zone / "name").read_text().startswith("package"):
-                    size = int((zone / "max_energy_range_uj").read_text())
-                    self._files.append([zone / "energy_uj", size, int((zone / "energy_uj").read_text())])
-            except (OSError, ValueError):  # not readable for this user
-                continue
-        self.source = f"RAPL, {len(self._files)} packages" if self._files else None
+    def __init__(self, root: Path = POWERCAP):
+        try:
+            self._meter = Meter(rapl(root))
+        except Unavailable:
+            self._meter = Meter()
+        self.source = None if self._meter.source.kind == "not measured" else self._meter.source.name
+
+    def __enter__(self) -> Self:
+        self._meter.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._meter.__exit__(*exc)
 
     def read(self) -> float:
-        """Joules since the start; NaN where they are not measured. A counter may wrap once between two readings."""
-        if not self._files:
-            return float("nan")
-        for entry in self._files:
-            now = int(entry[0].read_text())
-            self.joules += 1e-6 * ((now - entry[2]) % entry[1] if now < entry[2] else now - entry[2])
-            entry[2] = now
-        return self.joules
+        """Joules since the start; NaN where they are not measured, or not any more."""
+        joules = self._meter.read().joules
+        return float("nan") if joules is None else joules
 
 
 def mpi_bytes(own: bool) -> int | None:

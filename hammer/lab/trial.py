@@ -65,11 +65,16 @@ def run(spec: TrialSpec, stopped: Callable[[], bool] = lambda: False) -> tuple[d
         any step), ``eval_step``, ``loss``, ``metric`` and ``seconds``. After a divergence ``train_loss`` and ``loss``
         are infinite, ``metric`` is NaN and ``seconds`` stays at the time of the divergence.
     """
-    with np.errstate(all="ignore"):  # overflow is how a trial diverges; it is found by looking at the losses
-        return _run(spec, stopped)
+    with (
+        np.errstate(all="ignore"),
+        meters.Joules() as energy,
+    ):  # overflow is how a trial diverges; it is found by looking at the losses
+        return _run(spec, stopped, energy)
 
 
-def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _run(
+    spec: TrialSpec, stopped: Callable[[], bool], energy: meters.Joules
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     task = problems.get(spec.problem).start(Streams(spec.root, spec.problem, spec.index), spec.dtype)
     parameters = list(task.parameters)
     parts = getattr(task, "parts", None)
@@ -86,7 +91,7 @@ def _run(spec: TrialSpec, stopped: Callable[[], bool]) -> tuple[dict[str, Any], 
         "cpu_seconds": np.zeros(len(eval_step)),
         "joules": np.full(len(eval_step), np.nan),
     }
-    memory, energy = meters.PeakMemory(), meters.Joules()
+    memory = meters.PeakMemory()
     wall = cpu = joules = 0.0
     step, diverged_at = 0, None
     for row, until in enumerate(eval_step):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hammer.energy.simulate import SimulatedRapl
 from hammer.lab import counting, meters
 
 
@@ -35,11 +36,10 @@ def test_what_has_no_row_is_named() -> None:
 
 
 def test_an_energy_counter_may_wrap(tmp_path: Path) -> None:
-    zone = tmp_path / "intel-rapl:0"
-    zone.mkdir()
-    for name, value in (("name", "package-0"), ("max_energy_range_uj", "1000000"), ("energy_uj", "900000")):
-        (zone / name).write_text(value)
-    meter = meters.Joules(tmp_path)
-    (zone / "energy_uj").write_text("100000")
-    assert meter.read() == pytest.approx(0.2)
-    assert meters.Joules(tmp_path / "nothing").source is None
+    machine = SimulatedRapl(tmp_path, start=262_143_000_000)
+    with meters.Joules(tmp_path) as meter:
+        machine.spend(40.0)
+        assert meter.read() == pytest.approx(40.0) and meter.source == "RAPL (package-0, dram-0)"
+        machine.set("no number")
+        assert np.isnan(meter.read())
+    assert meters.Joules(tmp_path / "nothing").source is None and np.isnan(meters.Joules(tmp_path / "nothing").read())

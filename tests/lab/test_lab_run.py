@@ -19,6 +19,7 @@ pytest.importorskip("sklearn")
 from autograd import DiffTensor
 from autograd.train import CheckpointFolder, DataError, load_state
 from autograd.train.config import Config, ConfigError, load_config, parse
+from hammer.energy import EnergyOptimizer
 from hammer.lab.cli import main
 from hammer.lab.training import models, names, setup, text
 
@@ -326,3 +327,29 @@ def test_images_by_a_csv_file(here: Path, capsys: pytest.CaptureFixture, task: s
     (here / "list.csv").write_text("\n".join(lines), "utf-8")
     assert main(["run", "images.yaml", *settings, "training.checkpoint_dir=other"]) == 2
     assert "list.csv, line 4: there is no image 'nothing.png'" in capsys.readouterr().err
+
+
+def test_energy_is_booked_and_reported(here: Path) -> None:
+    options = {"source": "model", "table": "7nm", "static_watts": 2.0, "report": "energy", "budget": 1e6}
+    run = setup.prepare(config(energy=options))
+    history = run.trainer.fit(run.train, run.val, 2)
+    assert 0 < history.rows[0]["joules"] < history.rows[1]["joules"]
+    found = json.loads(Path("energy/energy.json").read_text("utf-8"))
+    assert found["whole"]["source"] == "cost model, 7 nm, static 2 W" and found["steps"] == run.trainer.step
+    assert (
+        json.loads(Path("energy/decisions.json").read_text("utf-8")) == []
+        and Path("energy/energy.html").stat().st_size > 2000
+    )
+    again = setup.prepare(config(energy=options))
+    again.trainer.resume()
+    (steering,) = [c for c in again.trainer.callbacks if isinstance(c, EnergyOptimizer)]
+    assert again.trainer.step == run.trainer.step and steering.state["used"] > 0
+    assert setup.prepare(config(energy={})).trainer.fit(
+        run.train, None, 1, max_steps=1
+    )  # without a counter nothing is measured
+    for wrong, said in (
+        ({"table": "1nm", "source": "model"}, "energy: technology: '1nm'"),
+        ({"budget": -1.0}, "energy: .*budget must be above 0"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            setup.prepare(config(energy=wrong))

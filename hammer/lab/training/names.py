@@ -22,6 +22,7 @@ from autograd.train.config import ConfigError, register, registered
 from autograd.train.config.parse import override
 from autograd.train.config.text import read_file, read_toml, read_yaml
 
+from ...energy.settings import energy
 from ...vortex import VortexGrad
 from . import models, sources, text
 
@@ -101,6 +102,7 @@ def register_all() -> None:
     ):
         register("compressor", name, codec, trial={})
     register("feature", "vortex", VortexGrad, trial={})
+    register("feature", "energy", energy)
 
 
 def register_own(path: Path, overrides: Sequence[str]) -> None:

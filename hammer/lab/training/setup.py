@@ -267,6 +267,11 @@ def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau
         found.append(plateau)
     if config.logging.statistics:
         found.append(train.Statistics(config.logging.every_steps))
+    if config.energy is not None:
+        try:
+            found.append(build("feature", Named("energy", config.energy)))
+        except ValueError as error:
+            raise ConfigError(f"energy: {error}") from None
     return plateau, found
 
 

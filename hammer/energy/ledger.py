@@ -1,0 +1,369 @@
+"""The ledger: seconds and joules by phase, layer and operation, at a stated cost of its own.
+
+Three things happen while it is open. *Phases* ("forward", "backward", "optimizer", "data", "communication", "evaluation", or any
+name) are marked as they begin and end; that costs a microsecond or two. *Operations* are heard one by one, but only in *watched* steps: hearing costs
+microseconds an operation, so steps are watched as often as ``budget``, a share of the run's time, allows. *The meter* is read at most
+every ``resolution`` seconds, and what it says is shared out over the phases since, by seconds.
+
+At the end the watched steps stand for the others: a phase's seconds and joules are those of all its visits, and its
+operations share them as they did when they were watched, joules of a counter by their seconds, joules of the cost model by
+what each operation is charged. So the parts add up to the whole.
+"""
+
+import contextvars
+import functools
+import time
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from autograd import DiffTensor
+from autograd.context import AutogradContext
+from autograd.tape import next_serial
+
+from .meter import Meter
+from .model import Modelled, Work, backward_work, forward_work, optimizer_work
+from .report import Report, Row
+
+STEP = "step"
+"""The phase that time belongs to while no other is marked: its operations are told apart as "forward" and "backward"."""
+UPDATE = "update"
+"""What stands for an optimizer's step, whose arithmetic is not heard."""
+LISTENING = "listening"
+"""The phase of what the ledger itself takes to hear operations."""
+
+
+@dataclass
+class _Spent:
+    calls: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
+    arithmetic: float = 0.0  # joules by the cost model, without static power
+    memory: float = 0.0
+
+    def add(self, work: Work, charged: tuple[float, float]) -> None:
+        self.calls += 1
+        self.flops, self.bytes = self.flops + work.flops, self.bytes + work.bytes
+        self.arithmetic, self.memory = self.arithmetic + charged[0], self.memory + charged[1]
+
+    @property
+    def joules(self) -> float:
+        return self.arithmetic + self.memory
+
+
+@dataclass
+class _Phase:
+    visits: int = 0
+    seconds: float = 0.0
+    joules: float | None = 0.0  # by the meter
+    watched_visits: int = 0
+    watched_seconds: float = 0.0
+    parts: dict[tuple[str, str, str], _Spent] = field(default_factory=lambda: defaultdict(_Spent))
+    mean: tuple[int, tuple[float, ...]] = (0, (0.0,) * 4)
+
+    def work_of_a_visit(self) -> tuple[float, ...]:
+        """FLOPs, bytes, and joules of arithmetic and memory by the cost model: means over the visits that were watched."""
+        if self.mean[0] != self.watched_visits:
+            parts = self.parts.values()
+            sums = [sum(getattr(s, name) for s in parts) for name in ("flops", "bytes", "arithmetic", "memory")]
+            self.mean = self.watched_visits, tuple(x / self.watched_visits for x in sums)
+        return self.mean[1]
+
+
+class Ledger:
+    """See the module. ``HammerContext`` opens one and feeds it.
+
+    Args:
+        meter: what tells joules.
+        budget: share of the run's time that watching may cost; None: every step is watched, whatever it costs.
+        resolution: seconds from one reading of the meter to the next.
+        optimizer: an ``Optimizer`` whose steps are charged to the cost model in the phase "optimizer".
+    """
+
+    def __init__(self, meter: Meter, budget: float | None = 0.02, resolution: float = 0.05, optimizer: Any = None):
+        if budget is not None and not 0 < budget <= 1:
+            raise ValueError(f"energy: budget is a share of the run's time, above 0 and at most 1, not {budget!r}")
+        self.meter, self.budget, self.resolution, self.optimizer = meter, budget, resolution, optimizer
+        self.model = meter.source if isinstance(meter.source, Modelled) else None
+        self.steps = self.watched_steps = 0
+        self.watching = True
+        self.on_watch: Callable[[bool], None] = lambda _on: None
+        self._phases: dict[str, _Phase] = defaultdict(_Phase)
+        self._names: list[str] = [STEP]
+        self._forced: list[bool] = []  # of each phase inside the outermost: whether watching began for its sake
+        self._pending: dict[str, float] = defaultdict(float)
+        self._own = self._own_step = 0.0  # seconds spent on watching, in all and in this step
+        self._layers: list[str] = []
+        self._serials, self._names_of_serials = [0], [""]
+        self._open = False
+
+    # ---- opening and closing ----
+
+    def check_unused(self) -> None:
+        """Raises RuntimeError if the ledger was opened before."""
+        if self._open or self._phases:
+            raise RuntimeError("energy: a ledger can be opened once; make another context")
+
+    def open(self) -> None:
+        """Begin; the first step is watched."""
+        self.check_unused()
+        self._dispatch = dispatch_cost() if self.budget is not None else 0.0
+        self._begin = self._read = self.meter.mark()
+        self._first = self._last = time.perf_counter()
+        self._open, self.watching = True, True
+
+    def close(self) -> None:
+        """End: the last stretch of time is booked."""
+        if self._open:
+            self._book_time()
+            self._share_out(force=True)
+            self._end, self._open = self._read, False
+
+    # ---- phases and steps ----
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Book a with-block as a phase of this name."""
+        self.begin(name)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self, name: str) -> None:
+        """A phase begins inside the present one."""
+        self._book_time()
+        self._names.append(name)
+        before = self.watching
+        self._enter(name)
+        self._forced.append(self.watching != before)
+
+    def end(self) -> None:
+        """The innermost phase ends."""
+        if not self.nested:
+            raise RuntimeError("energy: end() without begin()")
+        self._book_time()
+        self._names.pop()
+        if self._forced.pop():
+            self._watch(False)
+
+    @property
+    def nested(self) -> bool:
+        """Whether a phase is open inside the outermost."""
+        return len(self._names) > 1
+
+    def switch(self, name: str) -> None:
+        """The outermost phase ends and another begins, for loops that have no with-blocks."""
+        self._book_time()
+        self._names[0] = name
+        self._enter(name)
+
+    def _enter(self, name: str) -> None:
+        phase = self._phases[name]
+        phase.visits += 1
+        if not phase.watched_visits and not self.watching:
+            self._watch(True)  # the first visit of a phase is watched in any case
+        self._count_visit(phase)
+        if name == "optimizer" and self.optimizer is not None and self.watching:
+            work = optimizer_work(self.optimizer)
+            charged = self.model.charge(work) if self.model is not None else (0.0, 0.0)
+            phase.parts["optimizer", "", UPDATE].add(work, charged)
+
+    def _count_visit(self, phase: _Phase) -> None:
+        if self.watching:
+            phase.watched_visits += 1
+        elif self.model is not None:
+            self.model.add(*phase.work_of_a_visit())
+
+    def step(self) -> None:
+        """A training step has ended. Decides whether the next one is watched."""
+        self._book_time()
+        self.steps += 1
+        if self._names[0] == STEP:
+            self._phases[STEP].visits += 1
+            self._count_visit(self._phases[STEP])
+        self.watched_steps += self.watching
+        self._share_out()
+        self._own += self._own_step
+        per_step, self._own_step = self._own / max(self.watched_steps, 1), 0.0
+        allowed = self.budget is None or self._own + per_step <= self.budget * (time.perf_counter() - self._first)
+        if allowed != self.watching:
+            self._watch(allowed)
+        del self._serials[1:], self._names_of_serials[1:]
+
+    def _watch(self, on: bool) -> None:
+        self.watching = on
+        self.on_watch(on)
+
+    def _book_time(self) -> None:
+        now = time.perf_counter()
+        name, seconds = self._names[-1], max(0.0, now - self._last)
+        phase = self._phases[name]
+        phase.seconds += seconds
+        if self.watching:
+            phase.watched_seconds += seconds
+        self._pending[name] += seconds
+        self._last = now
+
+    def _share_out(self, force: bool = False) -> None:
+        """Read the meter, if it is time, and share what was spent over the phases since the last reading, by seconds."""
+        if not force and self._last - self._read[0] < self.resolution and self._last >= self._read[0]:
+            return
+        mark = self.meter.mark()
+        spent = self.meter.between(self._read, mark).joules
+        self._read = mark
+        total = sum(self._pending.values())
+        for name, seconds in self._pending.items():
+            phase = self._phases[name]
+            known = phase.joules is not None and spent is not None
+            phase.joules = phase.joules + spent * (seconds / total if total else 0.0) if known else None  # type: ignore[operator]
+        self._pending.clear()
+
+    # ---- operations ----
+
+    def heard(self, row: Any, inputs: Sequence[Any], params: dict, outputs: Sequence[Any]) -> None:
+        """An operation has run."""
+        now = time.perf_counter()
+        if self.watching:
+            name = self._names[-1]
+            kind = "forward" if name == STEP else name
+            layer = self._layers[-1] if self._layers else ""
+            self._book(name, (kind, layer, row.name), forward_work(row, inputs, params, outputs), now)
+
+    def heard_rule(self, node: Any, parent: Any, g: Any, d: Any) -> None:
+        """The derivative rule of a node for its input ``parent`` has run."""
+        now = time.perf_counter()
+        if self.watching:
+            name = self._names[-1]
+            kind = "backward" if name == STEP else name
+            layer = self._names_of_serials[bisect_right(self._serials, node.serial) - 1]
+            self._book(name, (kind, layer, f"{node.name}′"), backward_work(g, node, parent, d), now)
+
+    def _book(self, name: str, key: tuple[str, str, str], work: Work, now: float) -> None:
+        seconds = max(0.0, now - self._last)
+        phase = self._phases[name]
+        spent = phase.parts[key]
+        spent.seconds += seconds
+        spent.add(work, self.model.charge(work) if self.model is not None else (0.0, 0.0))
+        phase.seconds += seconds
+        phase.watched_seconds += seconds
+        self._pending[name] += seconds
+        self._last = after = time.perf_counter()
+        own = max(0.0, after - now)
+        self._phases[LISTENING].seconds += own
+        self._pending[LISTENING] += own
+        self._own_step += own + self._dispatch
+
+    # ---- layers ----
+
+    def layers(self, model: Any) -> Callable[[], None]:
+        """Tell operations apart by the module of ``model`` that ran them. Returns a function that takes the marks away again."""
+        before: list[tuple[Any, Any]] = []
+        for path, module in model.named_modules():
+            before.append((module, module.__dict__.get("forward")))
+            module.__dict__["forward"] = self._marked(module.forward, path or type(module).__name__)
+
+        def remove() -> None:
+            while before:
+                module, own = before.pop()
+                if own is None:
+                    module.__dict__.pop("forward", None)
+                else:
+                    module.__dict__["forward"] = own
+
+        return remove
+
+    def _marked(self, forward: Callable, path: str) -> Callable:
+        @functools.wraps(forward, updated=())
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not self.watching:
+                return forward(*args, **kwargs)
+            self._layers.append(path)
+            self._from_here(path)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._layers.pop()
+                self._from_here(self._layers[-1] if self._layers else "")
+
+        return run
+
+    def _from_here(self, path: str) -> None:
+        self._serials.append(next_serial())
+        self._names_of_serials.append(path)
+
+    # ---- the report ----
+
+    def report(self) -> Report:
+        """What was spent so far, or in all if the context has ended."""
+        if self._open:
+            self._book_time()
+            self._share_out(force=True)
+        end = self._read if self._open else self._end
+        whole = self.meter.between(self._begin, end)
+        seconds = sum(p.seconds for p in self._phases.values())
+        rows: list[Row] = []
+        dynamic = 0.0
+        for name, phase in self._phases.items():
+            found, charged = _rows(name, phase, self.model is not None)
+            rows += found
+            dynamic += charged
+        if self.model is not None:
+            # What is charged to the operations is theirs; the rest, static power, is shared by seconds.
+            charged = sum((whole.domains.get(d) or 0.0) for d in ("arithmetic", "memory"))
+            scale = charged / dynamic if dynamic else 0.0
+            rest = None if whole.joules is None else whole.joules - scale * dynamic
+            for row in rows:
+                share = row.seconds / seconds if seconds else 1.0 / len(rows)
+                row.joules = None if rest is None or row.joules is None else scale * row.joules + rest * share
+        return Report(tuple(rows), whole, self.steps, self.watched_steps, self._own + self._own_step, self.budget)
+
+
+def _rows(name: str, phase: _Phase, modelled: bool) -> tuple[list[Row], float]:
+    """The rows of a phase. Their joules are shares of the phase's by seconds, or, summed up as the second result, what the model charges."""
+    charged = sum(s.joules for s in phase.parts.values())
+    times = phase.visits / phase.watched_visits if phase.watched_visits else 1.0
+    stretch = phase.seconds / phase.watched_seconds if phase.watched_seconds else 0.0
+    per_second = None if phase.joules is None else phase.joules / phase.seconds if phase.seconds else 0.0
+    found = []
+    for (kind, layer, op), s in phase.parts.items():
+        seconds = s.seconds * stretch
+        joules = times * s.joules if modelled else None if per_second is None else per_second * seconds
+        found.append(Row(kind, layer, op, s.calls * times, seconds, joules, s.flops * times, s.bytes * times))
+    left = phase.seconds - sum(row.seconds for row in found)
+    if (
+        name == "optimizer" and len(found) == 1 and found[0].op == UPDATE
+    ):  # nothing else was heard: all the time is the update's
+        found[0].seconds = phase.seconds
+        if not modelled:
+            found[0].joules = phase.joules
+    elif left > 1e-9 * phase.seconds or not found:
+        joules = 0.0 if modelled else None if per_second is None else per_second * left
+        found.append(Row("other" if name == STEP else name, "", "(between operations)", 0.0, left, joules, 0.0, 0.0))
+    return found, times * charged
+
+
+@functools.cache
+def dispatch_cost(calls: int = 500) -> float:
+    """Seconds by which an operation takes longer inside a context that listens, beside the listening itself; measured once."""
+
+    def once() -> float:
+        x: Any = DiffTensor(1.0)
+        begin = time.perf_counter()
+        for _ in range(calls):
+            _ = x + 1.0
+        return (time.perf_counter() - begin) / calls
+
+    def measure() -> float:
+        plain, inside = [], []
+        for _ in range(5):
+            with AutogradContext(observer=lambda *_: None):
+                inside.append(once())
+            plain.append(once())
+        return max(0.0, min(inside) - min(plain))
+
+    return contextvars.Context().run(measure)  # nobody else hears it

@@ -1,0 +1,95 @@
+"""A precision for each layer: what each would cost in loss and in joules, the choice by a price or within a budget, and its use.
+
+options = precisions(model, lambda: loss(model(x), y), ("bf16", "fp32"))
+chosen, price = within(options, joules)          # or per_layer(options, price); both in ``price``
+with layer_precisions(model, chosen):
+    train()
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from autograd import AutogradContext, no_grad
+from autograd.context import PRECISIONS
+from autograd.nn import Module
+from autograd.tape import BackwardPass
+
+from ..context import HammerContext
+from .meter import Meter
+from .model import Modelled
+from .price import Action
+from .technologies import Technology
+
+
+def precisions(
+    model: Module, loss: Callable[[], Any], names: Sequence[str] = ("bf16", "fp32"), table: Technology | str = "7nm"
+) -> dict[str, dict[str, Action]]:
+    """For each layer with parameters of its own, and each precision: minus the loss that it adds, and joules of forward and backward.
+
+    Args:
+        model: its layers are tried one at a time, the others staying as they are; in evaluation mode, so that nothing is drawn.
+        loss: computes a scalar loss of the model on a batch. Take one that stands for the data: the gains are measured on it.
+        names: of ``autograd.context.PRECISIONS``.
+        table: what joules are modelled by; precisions below float32 are in "7nm" ("45nm" has float16 alone).
+
+    Layers are leaves: modules without modules inside.
+    """
+    unknown = sorted(set(names) - set(PRECISIONS))
+    if unknown:
+        raise ValueError(f"precisions: {unknown[0]!r} is none of {', '.join(PRECISIONS)}")
+    found: dict[str, dict[str, Action]] = {}
+    layers = [path for path, m in model.named_modules() if not list(m.children()) and list(m.parameters())]
+    with model.evaluating():
+        plain = _value(loss)
+        for path in layers:
+            found[path] = {}
+            for name in names:
+                with layer_precisions(model, {path: name}):
+                    found[path][name] = Action(plain - _value(loss), _joules(model, path, loss, table))
+    return found
+
+
+def _value(loss: Callable[[], Any]) -> float:
+    with no_grad():
+        return float(loss())
+
+
+def _joules(model: Module, path: str, loss: Callable[[], Any], table: Technology | str) -> float:
+    with HammerContext(energy=Meter(Modelled(table)), model=model, budget=None) as context:
+        BackwardPass([loss()]).run()
+    return sum(row.joules or 0.0 for row in context.report().rows if row.layer == (path or type(model).__name__))
+
+
+@contextmanager
+def layer_precisions(model: Module, chosen: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block, the modules of these paths run in these precisions, whatever the block around them says."""
+    modules = dict(model.named_modules())
+    for path in chosen:
+        if path not in modules:
+            raise ValueError(
+                f"layer_precisions: the model has no module {path!r}; it has {', '.join(map(repr, modules))}"
+            )
+    before: list[tuple[Module, Any]] = []
+    try:
+        for path, name in chosen.items():
+            module = modules[path]
+            before.append((module, module.__dict__.get("forward")))
+            module.__dict__["forward"] = _casting(getattr(module.forward, "inner", module.forward), name)
+        yield
+    finally:
+        for module, own in reversed(before):
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = own
+
+
+def _casting(forward: Callable, name: str) -> Callable:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with AutogradContext(precision=name):
+            return forward(*args, **kwargs)
+
+    AutogradContext(precision=name)  # what is wrong with the name is said here
+    run.inner = forward  # type: ignore[attr-defined]  # a block inside replaces the cast, it does not add one
+    return run
