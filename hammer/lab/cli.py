@@ -82,11 +82,11 @@ COMMANDS = {
          "check mymodule:loss --shape w=n --shape x=k,n --domain x=positive"),
     ),
     "run": Command(
-        "training.command:run", "train a model as a config file says", "training.options:run",
-        "Train what a config file describes: data, model, optimizer, schedule, logs, checkpoints.\n"
-        "docs/config.md lists the keys; Ctrl-C saves and says how to go on.",
+        "training.command:run", "train a model as a config file says, or run a study", "training.options:run",
+        "Train what a config file describes: data, model, optimizer, schedule, logs, checkpoints (docs/config.md lists the keys).\n"
+        "Given a folder with a study.py, run that study and write its report. Ctrl-C saves and says how to go on.",
         ("run experiments/mnist.yaml", "run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]",
-         "run --print-config experiments/mnist.yaml"),
+         "run --print-config experiments/mnist.yaml", "run experiments/bilinear_game", "run experiments/grokking --jobs 2"),
     ),
     "schema": Command("training.command:schema", "print the JSON Schema of configs, for editors"),
     "doctor": Command(

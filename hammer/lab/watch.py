@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ..drawing import style, svg
 from . import sweep
 from .errors import UsageError
 from .plan import duration
-from .report import style, svg, text
+from .report import text
 from .report.page import document, table
 from .seeds import phase_of
 from .store import Store

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hammer.drawing import svg
 from hammer.lab.analysis import Estimate
-from hammer.lab.report import svg, text
+from hammer.lab.report import text
 
 POSITIVE = st.floats(1e-12, 1e12)
 

@@ -1,8 +1,8 @@
 """A comparison's report: ``write`` puts all files into a folder.
 
 ``html`` makes the page with the sections of ``evidence``, ``page`` what all pages have in common, ``markdown`` the summary,
-``tables`` the tables in all forms, ``data`` the raw data; ``charts`` draws with the shapes of ``svg`` in the colours of
-``style``; ``text`` prints numbers.
+``tables`` the tables in all forms, ``data`` the raw data; ``charts`` draws with the shapes and colours of ``hammer.drawing``;
+``text`` prints numbers.
 """
 
 import json

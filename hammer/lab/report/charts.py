@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from ...drawing import style, svg
 from .. import optimizers, problems, stats
 from ..analysis import AXES, Estimate, Summary
-from . import style, svg
 from .text import hyper, number
 
 WIDTH, HEIGHT = 360, 240

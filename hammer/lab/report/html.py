@@ -6,10 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ...drawing import style
 from .. import optimizers, problems, protocol
 from ..analysis import AXES, Cell, Estimate, Summary
 from ..seeds import phase_of
-from . import charts, evidence, style, tables, text
+from . import charts, evidence, tables, text
 from .page import document, interval, sort, table
 
 

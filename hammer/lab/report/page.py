@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from . import style
+from ...drawing import style
 
 _SCRIPT = """
 document.querySelectorAll('th button').forEach(b=>b.addEventListener('click',()=>{

@@ -16,7 +16,13 @@ from . import names, setup
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as a config says; returns the exit code."""
+    """Train as a config says, or run the study of a folder; returns the exit code."""
+    if arguments.config is not None and Path(arguments.config).is_dir():
+        from ..studies import run_study
+
+        return run_study(arguments)
+    if arguments.quick or arguments.out is not None:
+        raise UsageError(f"{arguments.config}: --quick and --out are for studies (folders with a study.py)")
     names.register_all()
     try:
         config = _config(arguments)

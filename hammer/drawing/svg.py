@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from .text import number, power
+from .numbers import number, power
 
 MOST_DECADES = 10
 """A logarithmic axis shows at most this many powers of ten below its top."""
