@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .components import merges, spanning_forest
-from .metric import host
+from .metric import host, ranked
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def basins(values: Any) -> Basins:
     if grid.ndim == 0 or grid.size == 0:
         raise ValueError(f"basins: needs a grid with at least one axis and one cell, not shape {grid.shape}")
     size, shape = grid.size, grid.shape
-    rank = np.empty(size, np.int64)
-    order = np.argsort(grid, axis=None, kind="stable")
-    rank[order] = np.arange(size)
+    order, rank = ranked(grid)
     ranks = rank.reshape(shape)
     pairs = _shifts(grid.ndim)
 

@@ -18,7 +18,7 @@ from autograd.tensor import DiffTensor
 from .components import spanning_tree
 from .diagram import Diagram, pick
 from .libraries import gudhi
-from .metric import host, host_points, metric_of
+from .metric import host, host_points, metric_of, ranked
 
 FLAT = 1e-13
 """Relative size below which a direction of a simplex counts as none."""
@@ -79,13 +79,11 @@ def _loops(points: Any, d: np.ndarray, metric: str, threshold: float, wanted: li
     if len(d) < 2:
         return {k: _diagram(points, metric, k, np.empty((0, 2, 2), np.int64), np.empty((0, 2), np.int64)) for k in wanted}
     lengths = squareform(d, checks=False)
-    order = np.argsort(lengths, kind="stable")
-    ranks = np.empty(len(order))
-    ranks[order] = np.arange(1.0, len(order) + 1.0)
+    order, ranks = ranked(lengths)
     last = np.inf if threshold == np.inf else float((lengths <= threshold).sum()) + 0.5
     # With a threshold the library would take ranks for coordinates' distances; a full matrix of them it takes as it is.
     transform = library.RipsPersistence(wanted, threshold=last, input_type="full distance matrix", homology_coeff_field=2)
-    (found,) = transform.fit_transform([squareform(ranks)])
+    (found,) = transform.fit_transform([squareform(ranks + 1.0)])
     i, j = np.triu_indices(len(d), 1)
     ends = np.stack([i[order], j[order]], axis=1)
     made = {}

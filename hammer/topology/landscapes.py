@@ -22,7 +22,7 @@ from .basins import basins
 from .clouds import _dimensions
 from .diagram import Diagram, pick
 from .libraries import gudhi
-from .metric import host
+from .metric import host, ranked
 
 
 def cubical(values: Any, dimensions: Sequence[int] | None = None) -> tuple[Diagram, ...]:
@@ -70,11 +70,9 @@ def cubical(values: Any, dimensions: Sequence[int] | None = None) -> tuple[Diagr
 def _cubical_ranks(grid: np.ndarray, dimensions: list[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Flat places of pairs, and of what is essential, for each dimension, from the ranks of the cells."""
     library = gudhi("sklearn.cubical_persistence", "cubical with dimensions above 0")
-    order = np.argsort(grid, axis=None, kind="stable")
-    ranks = np.empty(grid.size)
-    ranks[order] = np.arange(grid.size)
+    order, ranks = ranked(grid)
     transform = library.CubicalPersistence(dimensions, homology_coeff_field=2)
-    (diagrams,) = transform.fit_transform([ranks.reshape(grid.shape)])
+    (diagrams,) = transform.fit_transform([ranks.astype(np.float64).reshape(grid.shape)])
     found = {}
     for k, diagram in zip(dimensions, diagrams, strict=True):
         lives = np.isfinite(diagram[:, 1])

@@ -44,6 +44,18 @@ def host(values: Any, what: str) -> np.ndarray:
     return array
 
 
+def ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of numbers in ascending order, those of equal ones in order of place; and the rank, from 0, of each place. Both flat."""
+    line = values.reshape(-1)
+    order = np.argsort(line)  # several times faster than a stable sort, and the same where no two are equal
+    ascending = line[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        order = np.argsort(line, kind="stable")
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return order, ranks
+
+
 def host_points(points: Any, what: str) -> np.ndarray:
     """Points in float64 on the host, (n, d)."""
     x = host(points, what)
