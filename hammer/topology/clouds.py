@@ -60,7 +60,9 @@ def rips(
 def _dimensions(dimensions: Sequence[int], what: str) -> list[int]:
     wanted = [int(k) for k in dimensions]
     if not wanted or min(wanted) < 0 or len(set(wanted)) < len(wanted):
-        raise ValueError(f"{what}: dimensions are different whole numbers from 0 on, such as (0, 1), not {dimensions!r}")
+        raise ValueError(
+            f"{what}: dimensions are different whole numbers from 0 on, such as (0, 1), not {dimensions!r}"
+        )
     return wanted
 
 
@@ -77,12 +79,16 @@ def _loops(points: Any, d: np.ndarray, metric: str, threshold: float, wanted: li
     """Diagrams of dimensions above 0, from the ranks of the edges."""
     library = gudhi("sklearn.rips_persistence", "rips with dimensions above 0")
     if len(d) < 2:
-        return {k: _diagram(points, metric, k, np.empty((0, 2, 2), np.int64), np.empty((0, 2), np.int64)) for k in wanted}
+        return {
+            k: _diagram(points, metric, k, np.empty((0, 2, 2), np.int64), np.empty((0, 2), np.int64)) for k in wanted
+        }
     lengths = squareform(d, checks=False)
     order, ranks = ranked(lengths)
     last = np.inf if threshold == np.inf else float((lengths <= threshold).sum()) + 0.5
     # With a threshold the library would take ranks for coordinates' distances; a full matrix of them it takes as it is.
-    transform = library.RipsPersistence(wanted, threshold=last, input_type="full distance matrix", homology_coeff_field=2)
+    transform = library.RipsPersistence(
+        wanted, threshold=last, input_type="full distance matrix", homology_coeff_field=2
+    )
     (found,) = transform.fit_transform([squareform(ranks + 1.0)])
     i, j = np.triu_indices(len(d), 1)
     ends = np.stack([i[order], j[order]], axis=1)

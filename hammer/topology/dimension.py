@@ -63,7 +63,9 @@ def ph_dimension(
         raise ValueError(f"ph_dimension: alpha must be above 0 and repeats at least 1, not {alpha!r} and {repeats!r}")
     d = metric_of(points, metric, "ph_dimension")
     if len(d) < wanted[-1]:
-        raise ValueError(f"ph_dimension: there are {len(d)} points, fewer than the largest size, {wanted[-1]}; give smaller sizes")
+        raise ValueError(
+            f"ph_dimension: there are {len(d)} points, fewer than the largest size, {wanted[-1]}; give smaller sizes"
+        )
     energies = np.empty((repeats, len(wanted)))
     for r in range(repeats):
         order = rng.permutation(len(d))

@@ -50,7 +50,9 @@ def wasserstein_matching(first: Any, second: Any, order: float = 1.0, norm: floa
     the assignment that saves most, in which nobody has to be matched: no points have to be added for the diagonal.
     """
     if not order >= 1 or order == np.inf:
-        raise ValueError(f"wasserstein: order must be at least 1 and finite, not {order!r}; for infinity use bottleneck")
+        raise ValueError(
+            f"wasserstein: order must be at least 1 and finite, not {order!r}; for infinity use bottleneck"
+        )
     x, y = as_pairs(first, "wasserstein"), as_pairs(second, "wasserstein")
     a, b = host_of(x), host_of(y)
     alone_a, alone_b = _to_diagonal(a, norm) ** order, _to_diagonal(b, norm) ** order
@@ -62,7 +64,12 @@ def wasserstein_matching(first: Any, second: Any, order: float = 1.0, norm: floa
     costs = _costs(x, y, pairs, norm)
     if essential is None:
         return Matching(np.inf, pairs)
-    return Matching(ops.sum(ops.concat([costs, essential]) ** order) ** (1.0 / order) if order != 1 else ops.sum(costs) + ops.sum(essential), pairs)
+    return Matching(
+        ops.sum(ops.concat([costs, essential]) ** order) ** (1.0 / order)
+        if order != 1
+        else ops.sum(costs) + ops.sum(essential),
+        pairs,
+    )
 
 
 def bottleneck(first: Any, second: Any) -> Any:
@@ -101,17 +108,28 @@ def bottleneck_matching(first: Any, second: Any) -> Matching:
     return Matching(costs[longest], pairs)
 
 
-def _within(r: float, alone_a: np.ndarray, alone_b: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _within(
+    r: float, alone_a: np.ndarray, alone_b: np.ndarray, between: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
     """A matching within r that covers all points further than r from the diagonal, as rows and columns; None: there is none."""
     far_a, far_b = np.nonzero(alone_a > r)[0], np.nonzero(alone_b > r)[0]
     near = between <= r
-    partner_a = maximum_bipartite_matching(csr_array(near[far_a]), perm_type="column") if near.size else np.full(len(far_a), -1)
+    partner_a = (
+        maximum_bipartite_matching(csr_array(near[far_a]), perm_type="column") if near.size else np.full(len(far_a), -1)
+    )
     if (partner_a < 0).any():
         return None
-    partner_b = maximum_bipartite_matching(csr_array(near.T[far_b]), perm_type="column") if near.size else np.full(len(far_b), -1)
+    partner_b = (
+        maximum_bipartite_matching(csr_array(near.T[far_b]), perm_type="column")
+        if near.size
+        else np.full(len(far_b), -1)
+    )
     if (partner_b < 0).any():
         return None
-    return _union(dict(zip(far_a.tolist(), partner_a.tolist(), strict=True)), dict(zip(far_b.tolist(), partner_b.tolist(), strict=True)))
+    return _union(
+        dict(zip(far_a.tolist(), partner_a.tolist(), strict=True)),
+        dict(zip(far_b.tolist(), partner_b.tolist(), strict=True)),
+    )
 
 
 def _union(forth: dict[int, int], back: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +156,11 @@ def _union(forth: dict[int, int], back: dict[int, int]) -> tuple[np.ndarray, np.
 
 def _with_diagonal(rows: np.ndarray, columns: np.ndarray, n: int, m: int) -> np.ndarray:
     left, right = np.setdiff1d(np.arange(n), rows), np.setdiff1d(np.arange(m), columns)
-    pairs = [np.stack([rows, columns], axis=1), np.stack([left, np.full_like(left, -1)], axis=1), np.stack([np.full_like(right, -1), right], axis=1)]
+    pairs = [
+        np.stack([rows, columns], axis=1),
+        np.stack([left, np.full_like(left, -1)], axis=1),
+        np.stack([np.full_like(right, -1), right], axis=1),
+    ]
     return np.concatenate(pairs).astype(np.int64)
 
 
@@ -154,7 +176,9 @@ def _diagonal_factor(norm: float) -> float:
 
 
 def _between(a: np.ndarray, b: np.ndarray, norm: float) -> np.ndarray:
-    return np.linalg.norm(a[:, None] - b[None, :], ord=norm, axis=2) if a.size and b.size else np.empty((len(a), len(b)))
+    return (
+        np.linalg.norm(a[:, None] - b[None, :], ord=norm, axis=2) if a.size and b.size else np.empty((len(a), len(b)))
+    )
 
 
 def _costs(x: Any, y: Any, pairs: np.ndarray, norm: float) -> Any:

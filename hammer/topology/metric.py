@@ -99,7 +99,9 @@ def metric_of(points: Any, metric: str, what: str) -> np.ndarray:
     if d.ndim != 2 or d.shape[0] != d.shape[1]:
         raise ValueError(f"{what}: a distance matrix is square; this one has shape {d.shape}")
     if (d < 0).any() or d.diagonal().any() or not np.array_equal(d, d.T):
-        raise ValueError(f"{what}: a distance matrix is symmetric, not negative, and zero on its diagonal; this one is not")
+        raise ValueError(
+            f"{what}: a distance matrix is symmetric, not negative, and zero on its diagonal; this one is not"
+        )
     return d
 
 
