@@ -16,9 +16,12 @@ from autograd import ops
 from autograd.tensor import DiffTensor
 
 from .components import spanning_tree
-from .diagram import Diagram, pick
+from .diagram import Diagram, beside, pick
 from .libraries import gudhi
 from .metric import host, host_points, metric_of, ranked
+
+ROUNDING = 1e-10
+"""Of the points' extent: features of an alpha complex that live no longer are rounding errors of points on one sphere."""
 
 FLAT = 1e-13
 """Relative size below which a direction of a simplex counts as none."""
@@ -103,26 +106,24 @@ def _loops(points: Any, d: np.ndarray, metric: str, threshold: float, wanted: li
 
 
 def _diagram(points: Any, metric: str, dimension: int, places: np.ndarray, essential: np.ndarray) -> Diagram:
-    """The diagram with its numbers picked from the points: places (k, 2, 2) and (m, 2), with −1 for a birth at 0."""
-    both = np.concatenate([places.reshape(-1, 2), essential])
-    values = _edge_lengths(points, metric, both)
+    """The diagram with its numbers picked from the points: places (k, 2, 2) and (m, 2). Components are born at 0, whatever the points."""
     k = len(places)
+    if dimension == 0:
+        deaths = _edge_lengths(points, metric, places[:, 1])
+        return Diagram(
+            0, ops.stack([deaths * 0.0, deaths], axis=1), beside(np.zeros(len(essential)), deaths), places, essential
+        )
+    values = _edge_lengths(points, metric, np.concatenate([places.reshape(-1, 2), essential]))
     return Diagram(dimension, ops.reshape(values[: 2 * k], (k, 2)), values[2 * k :], places, essential)
 
 
 def _edge_lengths(points: Any, metric: str, edges: np.ndarray) -> Any:
-    """(m,) distances as operations on the points; 0 for the edge −1, −1."""
-    x = points if isinstance(points, DiffTensor) or hasattr(points, "dtype") else host(points, "rips")
-    if "float" not in str(x.dtype):
-        x = host(x, "rips")
+    """(m,) distances as operations on the points."""
+    x = points if "float" in str(getattr(points, "dtype", "")) else host(points, "rips")
     if metric == "precomputed":
-        n = x.shape[0]  # an empty edge picks the diagonal, which is 0
-        flat = np.where(edges[:, 0] < 0, 0, edges[:, 0] * n + edges[:, 1])
-        return pick(ops.reshape(x, (n * n,)), flat)
-    ends = np.where(edges < 0, 0, edges)
-    if x.shape[0] == 0:
-        return ops.reshape(x, (-1,))[:0]
-    return ops.norm(pick(x, ends[:, 0]) - pick(x, ends[:, 1]), axis=1)
+        n = x.shape[0]
+        return pick(ops.reshape(x, (n * n,)), edges[:, 0] * n + edges[:, 1])
+    return ops.norm(pick(x, edges[:, 0]) - pick(x, edges[:, 1]), axis=1)
 
 
 def alpha(points: Any, dimensions: Sequence[int] = (0, 1)) -> tuple[Diagram, ...]:
@@ -146,6 +147,7 @@ def alpha(points: Any, dimensions: Sequence[int] = (0, 1)) -> tuple[Diagram, ...
         raise TypeError("alpha: has no derivative; use rips, or points.detach()")
     x = host_points(points, "alpha")
     library = gudhi("", "alpha")
+    scale = float(np.ptp(x, axis=0).max(initial=0.0))
     try:
         cells = Delaunay(x).simplices
     except (QhullError, ValueError):
@@ -161,7 +163,8 @@ def alpha(points: Any, dimensions: Sequence[int] = (0, 1)) -> tuple[Diagram, ...
     for k in wanted:
         found = np.asarray(tree.persistence_intervals_in_dimension(k)).reshape(-1, 2)
         lives = np.isfinite(found[:, 1])
-        made.append(Diagram(k, found[lives], found[~lives, 0]))
+        lasts = found[:, 1] > found[:, 0] + ROUNDING * scale
+        made.append(Diagram(k, found[lives & lasts], found[~lives, 0]))
     return tuple(made)
 
 

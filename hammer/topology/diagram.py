@@ -85,6 +85,13 @@ def pick(x: Any, places: np.ndarray) -> Any:
     return ops.take(x, places, axis=0)
 
 
+def beside(values: np.ndarray, like: Any, integer: bool = False) -> Any:
+    """An array in the library, on the device and (unless of integers) in the dtype of another."""
+    raw = like.raw if isinstance(like, DiffTensor) else like
+    values = values if integer else values.astype(str(raw.dtype).rpartition(".")[2])
+    return backend.to_device(values, backend.place_of(raw))
+
+
 def as_pairs(diagram: Any, what: str) -> Any:
     """The pairs of a Diagram, or (k, 2) births and deaths that were given as an array.
 

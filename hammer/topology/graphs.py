@@ -11,7 +11,7 @@ from autograd import ops
 from autograd.tensor import DiffTensor
 
 from .components import spanning_forest
-from .diagram import Diagram, pick
+from .diagram import Diagram, beside, pick
 from .metric import host
 
 
@@ -33,7 +33,7 @@ def graph_components(count: int, edges: Any, weights: Any, strongest_first: bool
     w = host(weights, "graph_components").reshape(-1)
     if len(e) != len(w):
         raise ValueError(f"graph_components: there are {len(e)} edges and {len(w)} weights")
-    if count < 1 or (len(e) and not (0 <= e.min() and e.max() < count)):
+    if count < 1 or (len(e) and (e.min() < 0 or e.max() >= count)):
         raise ValueError(f"graph_components: edges name vertices from 0 to {count - 1}, and there must be one at least")
     times = -w if strongest_first else w
     tree = spanning_forest(count, e, times)
@@ -46,7 +46,7 @@ def graph_components(count: int, edges: Any, weights: Any, strongest_first: bool
     deaths = span if strongest_first else -span
     pairs = ops.stack([deaths * 0.0, deaths], axis=1)
     places = np.stack([np.full((len(late), 2), -1), e[late]], axis=1)
-    return Diagram(0, pairs, np.zeros(parts), places, np.full((parts, 2), -1))
+    return Diagram(0, pairs, beside(np.zeros(parts), deaths), places, np.full((parts, 2), -1))
 
 
 def layer_components(weight: Any) -> Diagram:

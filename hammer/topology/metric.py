@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
 from autograd import backend
+from autograd.batch import Batch
 from autograd.errors import NoValueError
 from autograd.tensor import DiffTensor
 
@@ -27,7 +28,7 @@ def host(values: Any, what: str) -> np.ndarray:
         TypeError: they are no real numbers, or a tensor has none. ValueError: one is NaN or infinite.
     """
     raw = values.raw if isinstance(values, DiffTensor) else values
-    if isinstance(values, DiffTensor) and not backend.is_array(raw):
+    if isinstance(values, DiffTensor) and (raw is None or type(raw) is Batch):
         raise NoValueError(
             f"{what}: which pairs there are depends on the values, so it works neither on symbolic tensors nor inside vmap "
             "or a compiled function; call it on each example, outside"

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from autograd import backend, ops
-from autograd.tensor import DiffTensor
+from autograd import ops
 
-from .diagram import Diagram, as_pairs, host_of, pick
+from .diagram import Diagram, as_pairs, beside, host_of, pick
 
 
 def total_persistence(diagram: Any, power: float = 1.0, skip: int = 0) -> Any:
@@ -65,15 +64,15 @@ def persistence_landscape(diagram: Any, at: Any, levels: int = 5) -> Any:
     pairs = as_pairs(diagram, "persistence_landscape")
     if levels < 1:
         raise ValueError(f"persistence_landscape: levels must be at least 1, not {levels!r}")
-    t = _beside(np.asarray(at, np.float64), pairs)
+    t = beside(np.asarray(at, np.float64), pairs)
     births, deaths = pairs[:, 0][:, None], pairs[:, 1][:, None]
     tents = ops.maximum(ops.minimum(t[None, :] - births, deaths - t[None, :]), 0.0)
     k = pairs.shape[0]
     if k < levels:
-        zeros = _beside(np.zeros((levels - k, t.shape[0])), pairs)
+        zeros = beside(np.zeros((levels - k, t.shape[0])), pairs)
         tents = zeros if k == 0 else ops.concat([tents, zeros], axis=0)
     order = np.argsort(-host_of(tents), axis=0, kind="stable")[:levels]
-    return ops.take_along_axis(tents, _beside(order, pairs, integer=True), axis=0)
+    return ops.take_along_axis(tents, beside(order, pairs, integer=True), axis=0)
 
 
 def persistence_image(
@@ -99,7 +98,7 @@ def persistence_image(
     lives = pairs[:, 1] - pairs[:, 0]
 
     def shares(centres: Any, ends: tuple[float, float]) -> Any:
-        edges = _beside(np.linspace(*ends, pixels + 1), pairs)
+        edges = beside(np.linspace(*ends, pixels + 1), pairs)
         below = ops.ndtr((edges[None, :] - centres[:, None]) / sigma)
         return below[:, 1:] - below[:, :-1]
 
@@ -122,10 +121,3 @@ def image_bound(sigma: float, top: float) -> float:
 def _lifetimes(diagram: Any, what: str) -> Any:
     pairs = as_pairs(diagram, what)
     return pairs[:, 1] - pairs[:, 0]
-
-
-def _beside(values: np.ndarray, pairs: Any, integer: bool = False) -> Any:
-    """An array in the library, on the device and (unless of integers) in the dtype of the pairs."""
-    raw = pairs.raw if isinstance(pairs, DiffTensor) else pairs
-    values = values if integer else values.astype(str(raw.dtype).rpartition(".")[2])
-    return backend.to_device(values, backend.place_of(raw))
