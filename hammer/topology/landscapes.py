@@ -118,7 +118,7 @@ def random_directions(params: Any, count: int, rng: np.random.Generator, normali
         if normalize == "none":
             return d
         if normalize == "layer":
-            return d * (np.linalg.norm(p) / max(np.linalg.norm(d), 1e-300))
+            return d * (float(np.linalg.norm(p)) / max(float(np.linalg.norm(d)), 1e-300))
         if p.ndim < 2:
             return np.zeros_like(d)
         axes = tuple(range(p.ndim - 1))
@@ -144,11 +144,11 @@ def loss_landscape(
         raise ValueError("loss_landscape: needs at least one direction, see random_directions")
     if resolution < 2:
         raise ValueError(f"loss_landscape: resolution must be at least 2, not {resolution!r}")
-    line = np.linspace(-radius, radius, resolution)
+    line: np.ndarray = np.linspace(-radius, radius, resolution)
     values = np.empty((resolution,) * len(directions))
     with no_grad():
         for place in np.ndindex(values.shape):
-            values[place] = float(loss(_moved(params, directions, [line[i] for i in place])))
+            values[place] = float(loss(_moved(params, directions, [float(line[i]) for i in place])))
     return Landscape(values, (line,) * len(directions))
 
 
@@ -181,7 +181,7 @@ def loss_path(loss: Callable[[Any], Any], start: Any, end: Any, points: int = 25
     return Path(values, float(max(rise.max(), 0.0)), float(values.max() - max(values[0], values[-1])))
 
 
-def _moved(params: Any, directions: Sequence, coefficients: Sequence[float]) -> Any:
+def _moved(params: Any, directions: Sequence, coefficients: Sequence) -> Any:
     """The parameters plus a combination of directions, in the parameters' own dtypes and library."""
 
     def one(p: Any, *ds: Any) -> Any:

@@ -42,7 +42,7 @@ class Monitor(Callback):
         window: points to keep.
         width: numbers of a sketch. With no more parameters than that, points are exact.
         budget: the share of the time since the start that it may use. Points are skipped, and reports use fewer points or are put off, to
-            stay below; the first point and the first report cannot be foreseen and are always made.
+            stay below; the first point and the first report cannot be foreseen and are always made. None: no limit.
         seed: of the sketch.
 
     Each report (at the end of an epoch, or by ``report()``) has ``topology_persistence``, the total persistence of H0 divided by the
@@ -55,7 +55,9 @@ class Monitor(Callback):
         seen, skipped: points that were looked at, and that were left out for the budget or because they were not finite.
     """
 
-    def __init__(self, what: str = "weights", window: int = 256, width: int = 256, budget: float = 0.1, seed: int = 0):
+    def __init__(
+        self, what: str = "weights", window: int = 256, width: int = 256, budget: float | None = 0.1, seed: int = 0
+    ):
         super().__init__()
         if what not in ("weights", "gradients"):
             raise ValueError(f'Monitor: what must be "weights" or "gradients", not {what!r}')
@@ -63,7 +65,7 @@ class Monitor(Callback):
             raise ValueError(f"Monitor: window must be at least {FEWEST} points, not {window!r}")
         if width < 1:
             raise ValueError(f"Monitor: width must be at least 1, not {width!r}")
-        if not 0 < budget <= 1:
+        if budget is not None and not 0 < budget <= 1:
             raise ValueError(f"Monitor: budget is a share of time, above 0 and at most 1, not {budget!r}")
         self.what, self.window, self.width, self.budget, self.seed = what, window, width, budget, seed
         self.state = {"reports": [], "alerts": []}
@@ -109,7 +111,8 @@ class Monitor(Callback):
         start = time.perf_counter()
         if self._began is None:
             self._began = start
-        if self._spent + self._point_cost > self.budget * (start - self._began) and self.seen:
+        within = self.budget is None or self._spent + self._point_cost <= self.budget * (start - self._began)
+        if not within and self.seen:
             self.skipped += 1
             return
         point = self._sketched(arrays)
@@ -126,8 +129,9 @@ class Monitor(Callback):
         """Figures of the points that are kept; empty if there are too few, or no time for as many as are needed."""
         start = time.perf_counter()
         count = len(self._points)
-        if self._report_cost:  # measured per squared number of points
-            left = self.budget * (start - (self._began or start)) - self._spent
+        began = start if self._began is None else self._began
+        if self._report_cost and self.budget is not None:  # measured per squared number of points
+            left = self.budget * (start - began) - self._spent
             count = min(count, int(np.sqrt(max(left, 0.0) / self._report_cost)))
         if count < FEWEST:
             return {}
