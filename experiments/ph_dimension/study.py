@@ -144,7 +144,11 @@ def run(work: Work) -> Outcome:
     everything = [g[usable[g]] for g in where]
     settled = [g[converged[g]] for g in where if converged[g].sum() >= LEAST]
     given = ("rate", "batch")
-    figures: dict[str, Any] = {"runs": int(usable.sum()), "converged": int(converged.sum()), "groups_of_converged": len(settled)}
+    figures: dict[str, Any] = {
+        "runs": int(usable.sum()),
+        "converged": int(converged.sum()),
+        "groups_of_converged": len(settled),
+    }
     rows = []
     for label, name, known in (
         ("PH dimension", "dimension", ()), ("weight norm", "norm", ()), ("learning rate", "rate", ()), ("batch size", "batch", ()),
@@ -168,7 +172,15 @@ def run(work: Work) -> Outcome:
             ends = interval(columns, groups, "dimension", given)
             text = f"{partial(columns, groups, 'dimension', given):.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
         inside = np.concatenate(mine)
-        by_data.append([d, int(converged[inside].sum()), f"{np.nanmedian(columns['dimension'][inside]):.2f}", f"{np.median(columns['gap'][inside]):.3f}", text])
+        by_data.append(
+            [
+                d,
+                int(converged[inside].sum()),
+                f"{np.nanmedian(columns['dimension'][inside]):.2f}",
+                f"{np.median(columns['gap'][inside]):.3f}",
+                text,
+            ]
+        )
     if not settled:
         verdict, summary = "undecided", "too few runs converged."
     else:
