@@ -3,7 +3,8 @@
 * **Time**: Rips complexes of normal points in the plane, components of points (their single linkage in SciPy and scikit-learn), sublevel sets of a
   smooth random function (scipy.ndimage's Gaussian filter of noise, σ = 8), distances of two random diagrams, and landmarks. Every library gets the
   same arrays in this process, on one thread, in turns; a cell is the median of its times, a ratio the median of ratios within a round. That
-  all find the same is checked first. Ours also finds *which* points or cells each feature comes from, on which its derivative rests.
+  all find the same is checked first.
+  "With places" finds *which* points or cells each feature comes from too, on which the derivative rests; no peer does.
 * **Calibration**: the persistent-homology dimension of sets whose dimension is known, the median over seeds.
 * **Gradients**: of Σ lifetime² beside central differences along random directions, at points in general position: the worst relative difference.
 * **Monitor**: what share of the time of training ``Monitor`` uses, with its budget of 10 %.
@@ -11,28 +12,28 @@
 Libraries that are not installed are left out. The last line is JSON.
 """
 
-import os
-
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # before NumPy comes
-
 import importlib
+import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import common
-import numpy as np
-import scipy
-from scipy.cluster.hierarchy import linkage
-from scipy.ndimage import gaussian_filter
-from scipy.spatial.distance import pdist
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before NumPy comes
 
-from autograd import DiffTensor, nn
-from autograd.train import Trainer
-from hammer import topology
+import common  # noqa: E402
+import numpy as np  # noqa: E402
+import scipy  # noqa: E402
+from scipy.cluster.hierarchy import linkage  # noqa: E402
+from scipy.ndimage import gaussian_filter  # noqa: E402
+from scipy.spatial.distance import pdist  # noqa: E402
+
+from autograd import DiffTensor, nn  # noqa: E402
+from autograd.train import Trainer  # noqa: E402
+from hammer import topology  # noqa: E402
 
 KNOWN = {
     "line": 1.004,
@@ -66,6 +67,7 @@ def clouds(n: int, dimensions: tuple[int, ...], rng: np.random.Generator) -> dic
     if optional("gudhi"):
         transform = importlib.import_module("gudhi.sklearn.rips_persistence").RipsPersistence(list(dimensions))
         found["gudhi"] = lambda: transform.fit_transform([x])[0]
+    found["hammer, with places"] = lambda: [d.array() for d in topology.rips(x, dimensions, places=True)]
     if ripser := optional("ripser"):
         found["ripser"] = lambda: ripser.ripser(x, maxdim=max(dimensions))["dgms"]
     if dimensions == (0,):
@@ -92,13 +94,17 @@ def landscapes(side: int, rng: np.random.Generator, all_of_gudhi: bool) -> dict[
                 return [complex_.persistence_intervals_in_dimension(k) for k in (0, 1)]
 
             found["gudhi CubicalComplex"] = whole
+    found["hammer, with places"] = lambda: [d.array() for d in topology.cubical(values, places=True)]
     return found
 
 
 def pits(side: int, rng: np.random.Generator) -> dict[str, Callable[[], Any]]:
     values = gaussian_filter(rng.standard_normal((side, side)), 8)
     values /= values.std()
-    found: dict[str, Callable[[], Any]] = {"hammer": lambda: [topology.cubical(values, (0,))[0].array()]}
+    found: dict[str, Callable[[], Any]] = {
+        "hammer": lambda: [topology.cubical(values, (0,))[0].array()],
+        "hammer, with places, no gudhi": lambda: [topology.cubical(values, (0,), places=True)[0].array()],
+    }
     if optional("gudhi"):
         transform = importlib.import_module("gudhi.sklearn.cubical_persistence").CubicalPersistence([0])
         found["gudhi"] = lambda: transform.fit_transform([values])[0]
@@ -282,4 +288,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

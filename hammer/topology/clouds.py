@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import linkage
 from scipy.spatial import Delaunay, QhullError
 from scipy.spatial.distance import squareform
 
@@ -16,7 +17,7 @@ from autograd import ops
 from autograd.tensor import DiffTensor
 
 from .components import spanning_tree
-from .diagram import Diagram, beside, pick
+from .diagram import Diagram, beside, found_places, pick, plain
 from .libraries import gudhi
 from .metric import host, host_points, metric_of, ranked
 
@@ -28,7 +29,11 @@ FLAT = 1e-13
 
 
 def rips(
-    points: Any, dimensions: Sequence[int] = (0, 1), metric: str = "euclidean", threshold: float = np.inf
+    points: Any,
+    dimensions: Sequence[int] = (0, 1),
+    metric: str = "euclidean",
+    threshold: float = np.inf,
+    places: bool | None = None,
 ) -> tuple[Diagram, ...]:
     """The persistence diagrams of the Vietoris–Rips complex of points, one for each of ``dimensions``.
 
@@ -37,6 +42,7 @@ def rips(
         dimensions: of homology. Components (0) are a minimum spanning tree, which needs nothing else; the others need gudhi.
         metric: "euclidean" or "precomputed".
         threshold: the longest edge; what lives on there is essential.
+        places: whether to find the edges of births and deaths too; None: for recorded tensors, whose derivative needs them.
 
     Returns:
         Diagrams by edge length, in the dtype of the points. With a recorded DiffTensor they can be differentiated; the distance of
@@ -51,13 +57,29 @@ def rips(
     if not threshold > 0:
         raise ValueError(f"rips: threshold is the longest edge and must be above 0, not {threshold!r}")
     d = metric_of(points, metric, "rips")
-    made = {}
-    if 0 in wanted:
-        made[0] = _components(points, d, metric, threshold)
     higher = [k for k in wanted if k > 0]
+    if not found_places(points, places):
+        found = {0: _single_linkage(d, threshold)} if 0 in wanted else {}
+        if higher:
+            library = gudhi("sklearn.rips_persistence", "rips with dimensions above 0")
+            transform = library.RipsPersistence(higher, threshold, "full distance matrix", homology_coeff_field=2)
+            found.update(
+                zip(
+                    higher, transform.fit_transform([d])[0] if len(d) else [np.empty((0, 2))] * len(higher), strict=True
+                )
+            )
+        return tuple(plain(k, found[k], points) for k in wanted)
+    made = {0: _components(points, d, metric, threshold)} if 0 in wanted else {}
     if higher:
         made.update(_loops(points, d, metric, threshold, higher))
     return tuple(made[k] for k in wanted)
+
+
+def _single_linkage(d: np.ndarray, threshold: float) -> np.ndarray:
+    """Births and deaths of components: the edges of a minimum spanning tree, by SciPy's compiled Prim."""
+    lengths = linkage(squareform(d, checks=False), "single")[:, 2] if len(d) > 1 else np.empty(0)
+    ends = np.where(lengths <= threshold, lengths, np.inf)
+    return np.stack([np.zeros(len(d)), np.append(ends, np.inf)[: len(d)]], axis=1)
 
 
 def _dimensions(dimensions: Sequence[int], what: str) -> list[int]:

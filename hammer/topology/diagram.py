@@ -28,9 +28,9 @@ class Diagram:
         dimension: 0 for components, 1 for loops, 2 for voids.
         pairs: (k, 2), births and deaths of the features that die, births below deaths.
         essential: (m,), births of those that never die.
-        places: of landscapes (k, 2, axes), the indices of the cells at which each is born and dies; of points (k, 2, 2), the ends of the two
-            edges, with −1, −1 for the birth of a component. None where they are not known.
-        essential_places: the same of ``essential``; None where they are not known.
+        places: where they were asked for, or needed: of landscapes (k, 2, axes), the indices of the cells at which each is born and dies; of points (k, 2, 2), the ends of the two
+            edges, with −1, −1 for the birth of a component. Else None.
+        essential_places: the same of ``essential``.
     """
 
     dimension: int
@@ -83,6 +83,19 @@ def pick(x: Any, places: np.ndarray) -> Any:
     if not isinstance(raw, np.ndarray):
         places = backend.to_device(places, backend.place_of(raw))
     return ops.take(x, places, axis=0)
+
+
+def found_places(given: Any, places: bool | None) -> bool:
+    """Whether to find the places of births and deaths: if asked to, or if their derivative may be wanted."""
+    return bool(places) or (isinstance(given, DiffTensor) and given.node is not None)
+
+
+def plain(dimension: int, found: np.ndarray, given: Any) -> Diagram:
+    """A library's births and deaths, infinite ones included, as a Diagram in the dtype and library of what was given."""
+    like = given if "float" in str(getattr(given, "dtype", "")) else found
+    lives = np.isfinite(found[:, 1])
+    pairs = beside(found[lives & (found[:, 1] > found[:, 0])], like)
+    return Diagram(dimension, pairs, beside(found[~lives, 0], like))
 
 
 def beside(values: np.ndarray, like: Any, integer: bool = False) -> Any:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
-from .components import spanning_tree
 from .metric import metric_of
 
 
@@ -70,9 +71,8 @@ def ph_dimension(
     for r in range(repeats):
         order = rng.permutation(len(d))
         for k, n in enumerate(wanted):
-            part = np.ascontiguousarray(d[np.ix_(order[:n], order[:n])])
-            edges = spanning_tree(part)
-            energies[r, k] = np.sum(part[edges[:, 0], edges[:, 1]] ** alpha)
+            part = squareform(d[np.ix_(order[:n], order[:n])], checks=False)
+            energies[r, k] = np.sum(linkage(part, "single")[:, 2] ** alpha)  # the edges of a minimum spanning tree
     if not (energies > 0).all():
         raise ValueError("ph_dimension: all points of a sample are equal: it has no dimension")
     slopes = [_slope(wanted, row) for row in np.log(energies)]

@@ -7,6 +7,7 @@ one; loops of dimension (axes − 1) die at maxima. For superlevel sets take ``-
 ``loss_landscape`` evaluates a loss around parameters, and ``loss_path`` between two of them.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,32 +21,38 @@ from autograd.tensor import DiffTensor
 
 from .basins import basins
 from .clouds import _dimensions
-from .diagram import Diagram, pick
+from .diagram import Diagram, found_places, pick, plain
 from .libraries import gudhi
 from .metric import host, ranked
 
 
-def cubical(values: Any, dimensions: Sequence[int] | None = None) -> tuple[Diagram, ...]:
+def cubical(values: Any, dimensions: Sequence[int] | None = None, places: bool | None = None) -> tuple[Diagram, ...]:
     """The persistence diagrams of the sublevel sets of a grid of cells, one for each of ``dimensions``.
 
     Args:
         values: an array or DiffTensor with an axis for each dimension of the grid; all finite.
-        dimensions: of homology; None: 0 to the number of axes less one. Components (0) need nothing else; the others need gudhi.
+        dimensions: of homology; None: 0 to the number of axes less one. Components (0) need nothing else, and are
+            faster with gudhi; the others need it.
+        places: whether to find the cells of births and deaths too; None: for recorded tensors, whose derivative needs them.
 
     Returns:
-        Diagrams in the dtype of the values, with the cells of births and deaths. With a recorded DiffTensor they can be
+        Diagrams in the dtype of the values. With a recorded DiffTensor they can be
         differentiated: the derivative of a birth or death is 1 at its cell.
 
     Raises:
         ImportError: a dimension above 0 without gudhi. ValueError: a value is not finite, or the grid is empty.
 
-    Two axes are fast (1024² cells of a smooth function in some tenths of a second); three and more are far slower.
+    One and two axes are fast; three and more are far slower. To find places takes most of the time where it is done: cells are sorted.
     """
     grid = host(values, "cubical")
     if grid.ndim == 0 or grid.size == 0:
         raise ValueError(f"cubical: needs a grid with at least one axis and one cell, not shape {grid.shape}")
     wanted = _dimensions(range(grid.ndim) if dimensions is None else dimensions, "cubical")
     shape = grid.shape
+    if not found_places(values, places) and (wanted != [0] or importlib.util.find_spec("gudhi") is not None):
+        library = gudhi("sklearn.cubical_persistence", "cubical with dimensions above 0")
+        (diagrams,) = library.CubicalPersistence(wanted, homology_coeff_field=2).fit_transform([grid])
+        return tuple(plain(k, diagram, values) for k, diagram in zip(wanted, diagrams, strict=True))
     if wanted == [0]:
         tree = basins(grid)
         flat = [np.ravel_multi_index(tuple(places.T), shape) for places in (tree.minima, tree.saddles)]

@@ -34,6 +34,10 @@ def test_lifetimes_are_the_edges_of_a_minimum_spanning_tree(seed):
     apart = np.unique(x, axis=0)  # SciPy takes a distance of 0 for no edge
     edges = minimum_spanning_tree(squareform(pdist(apart))).data
     np.testing.assert_allclose(ours, np.sort(edges), rtol=1e-12)
+    (placed,) = topology.rips(x, (0,), places=True)  # by our own Prim
+    np.testing.assert_allclose(np.sort(placed.pairs[:, 1]), ours, rtol=1e-12)
+    i, j = placed.places[:, 1].T
+    np.testing.assert_allclose(np.linalg.norm(x[i] - x[j], axis=1), placed.pairs[:, 1], rtol=1e-12)
 
 
 @settings(max_examples=40, deadline=None)

@@ -45,14 +45,15 @@ def test_cubical_beside_gudhi(shape, ties):
         values = np.round(values * 2) if ties else values
         theirs = gudhi.CubicalComplex(top_dimensional_cells=values)
         theirs.compute_persistence()
-        for ours in topology.cubical(values):
+        for ours, direct in zip(topology.cubical(values, places=True), topology.cubical(values), strict=True):
+            assert direct.places is None and np.array_equal(rows(direct.array()), rows(ours.array()))
             assert np.array_equal(
                 rows(ours.array()), lasting(theirs.persistence_intervals_in_dimension(ours.dimension))
             )
             for k in (0, 1):  # the places are where the values are, in the order of the array's own axes
                 assert np.array_equal(values[tuple(ours.places[:, k].T)], ours.pairs[:, k])
-    (alone,) = topology.cubical(values, (0,))  # by basins
-    (other,) = topology.cubical(values, (0, 1))[:1]  # by gudhi
+    (alone,) = topology.cubical(values, (0,), places=True)  # by basins
+    (other,) = topology.cubical(values, (0, 1), places=True)[:1]  # by gudhi
     assert np.array_equal(rows(alone.array()), rows(other.array()))
 
 
@@ -63,7 +64,9 @@ def test_rips_and_alpha_beside_gudhi(n, d):
     theirs = gudhi.RipsComplex(points=x).create_simplex_tree(max_dimension=3)
     theirs.compute_persistence()
     for points, metric in ((x, "euclidean"), (topology.distances(x), "precomputed")):
-        for ours in topology.rips(points, (0, 1, 2), metric=metric):
+        asked, direct = (topology.rips(points, (0, 1, 2), metric=metric, places=p) for p in (True, None))
+        for ours, same in zip(asked, direct, strict=True):
+            np.testing.assert_allclose(rows(same.array()), rows(ours.array()), rtol=1e-9)
             wanted = lasting(theirs.persistence_intervals_in_dimension(ours.dimension))
             np.testing.assert_allclose(rows(ours.array()), wanted, rtol=1e-9)
     if d in (2, 3):
@@ -80,9 +83,11 @@ def test_rips_with_a_threshold_keeps_what_lives_on():
     gudhi = pytest.importorskip("gudhi")
     angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    (loops,) = topology.rips(x, (1,), threshold=1.0)
-    assert len(loops.pairs) == 0 and loops.essential == pytest.approx([2 * np.sin(np.pi / 12)])
-    (loops,) = topology.rips(x, (1,))
+    for places in (True, False):
+        components, loops = topology.rips(x, (0, 1), threshold=1.0, places=places)
+        assert len(loops.pairs) == 0 and loops.essential == pytest.approx([2 * np.sin(np.pi / 12)])
+        assert len(components) == 12 and len(topology.rips(x, (0,), threshold=0.5, places=places)[0].essential) == 12
+    (loops,) = topology.rips(x, (1,), places=True)
     assert loops.pairs[0] == pytest.approx(
         [2 * np.sin(np.pi / 12), np.sqrt(3)]
     )  # the longest edge of a triangle around
