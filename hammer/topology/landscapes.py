@@ -193,10 +193,13 @@ def _moved(params: Any, directions: Sequence, coefficients: Sequence) -> Any:
 
     def one(p: Any, *ds: Any) -> Any:
         raw = p.raw if isinstance(p, DiffTensor) else p
-        total = sum(c * host(d, "direction") for c, d in zip(coefficients, ds, strict=True))
-        moved = host(raw, "params") + total
-        if moved.shape != tuple(raw.shape):
-            raise ValueError(f"a direction has another shape than its parameter, {moved.shape} for {tuple(raw.shape)}")
+        moved = host(raw, "params")
+        for c, d in zip(coefficients, ds, strict=True):
+            if tuple(d.shape) != tuple(raw.shape):
+                raise ValueError(
+                    f"a direction has another shape than its parameter, {tuple(d.shape)} for {tuple(raw.shape)}"
+                )
+            moved = moved + c * host(d, "direction")
         return backend.to_device(moved.astype(str(raw.dtype).rpartition(".")[2]), backend.place_of(raw))
 
     return optree.tree_map(one, params, *directions)
