@@ -50,7 +50,7 @@ def sliding_windows(series: Any, dimension: int, delay: int = 1, standardize: bo
 def periodicity(series: Any, dimension: int, delay: int = 1, landmarks: int = 300) -> float:
     """How periodic a time series is, from 0 to 1: the longest life of a loop of its standardised windows, divided by √3.
 
-    √3 is the limit for windows of a pure sine as they get denser and M grows (Perea & Harer 2015, section 6.1); with p windows in a period it is
+    √3 is the limit for windows of a pure sine as they get denser and M grows (Perea & Harer 2015); with p windows in a period it is
     lower by 2 sin(π/p). Take ``dimension · delay`` near the period. Needs gudhi.
 
     Args:

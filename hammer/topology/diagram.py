@@ -4,7 +4,7 @@ Every birth and every death is a number of the input: a cell's value, or the dis
 steps. First the pairing is found, on plain numbers: which of them belong together. Then those numbers are *picked* from the input by
 operations of ``autograd.ops``. If the input is a recorded DiffTensor, so are ``pairs`` and ``essential``, and whatever is computed of
 them (total persistence, distances, images) has derivatives of every order; the pairing is a constant of them. That is the derivative
-wherever no two numbers of the input are equal (Gameiro, Hiraoka & Obayashi 2016; Carrière et al. 2021, proposition 3.2). Where two
+wherever no two numbers of the input are equal (Gameiro, Hiraoka & Obayashi 2016; Carrière et al. 2021). Where two
 are, the order of their places decides, as if the earlier were smaller by a hair: one limit of the derivatives nearby.
 
 To have the places from libraries that only return values, the filtration is made of *ranks*, 1, 2, …, in the place of values: the pairs are

@@ -66,10 +66,10 @@ def cubical(values: Any, dimensions: Sequence[int] | None = None, places: bool |
         pairs, essential = found[k]
         heights = grid.reshape(-1)[pairs]
         pairs = pairs[heights[:, 1] > heights[:, 0]]
-        places = np.stack(np.unravel_index(pairs, shape), axis=-1)
+        cells = np.stack(np.unravel_index(pairs, shape), axis=-1)
         points = ops.reshape(pick(line, pairs.reshape(-1)), (len(pairs), 2))
         made.append(
-            Diagram(k, points, pick(line, essential), places, np.stack(np.unravel_index(essential, shape), axis=-1))
+            Diagram(k, points, pick(line, essential), cells, np.stack(np.unravel_index(essential, shape), axis=-1))
         )
     return tuple(made)
 

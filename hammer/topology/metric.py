@@ -127,8 +127,8 @@ class Landmarks:
     def rips_bound(self) -> float:
         """The Rips diagrams (by edge length) of all points and of the landmarks have at most this bottleneck distance.
 
-        Twice the radius: d_B ≤ 2 d_GH ≤ 2 d_H (Chazal, de Silva & Oudot 2014, theorem 5.2). Persistence landscapes, whose sup norm
-        is at most d_B (Bubenik 2015, theorem 13), have the same bound.
+        Twice the radius: d_B ≤ 2 d_GH ≤ 2 d_H (Chazal, de Silva & Oudot 2014). Persistence landscapes, whose sup norm
+        is at most d_B (Bubenik 2015), have the same bound.
         """
         return 2.0 * self.radius
 

@@ -59,7 +59,7 @@ def betti_curve(diagram: Any, at: Any) -> np.ndarray:
 def persistence_landscape(diagram: Any, at: Any, levels: int = 5) -> Any:
     """λ_1 ≥ λ_2 ≥ … at the values ``at``: the k-th largest of min(t − birth, death − t), or 0 (Bubenik 2015). (levels, len(at)).
 
-    Between two diagrams, no λ differs by more than their bottleneck distance (theorem 13 there).
+    Between two diagrams, no λ differs by more than their bottleneck distance (his stability theorem).
     """
     pairs = as_pairs(diagram, "persistence_landscape")
     if levels < 1:
@@ -110,12 +110,14 @@ def persistence_image(
 def image_bound(sigma: float, top: float) -> float:
     """The factor L of ‖I − I'‖_1 ≤ L · W_1(D, D') for images with this ``sigma`` and upper end ``top`` of lifetimes.
 
-    √5 / top + √(10/π) / σ: Adams et al. 2017, theorem 10, with the weight's slope 1 / top and its maximum 1. W_1 is
-    ``wasserstein(D, D')``; between all points and landmarks it is at most ``rips_bound`` times the number of pairs of both.
+    L = 2 / top + √(10/π) / σ, W_1 being ``wasserstein(D, D')``; the form is that of Adams et al. 2017. Of a pair of points at a distance r (by the
+    maximum norm) the weights differ by at most 2 r / top, and the Gaussians, which are at most √5 r apart by birth and lifetime, by
+    √(2/π) √5 r / σ in L¹. A point at a distance r from the diagonal has the weight 2 r / top or less. Between all points and landmarks W_1
+    is at most ``rips_bound`` times the number of pairs of both.
     """
     if not sigma > 0 or not top > 0:
         raise ValueError(f"image_bound: sigma and top must be above 0, not {sigma!r} and {top!r}")
-    return math.sqrt(5.0) / top + math.sqrt(10.0 / math.pi) / sigma
+    return 2.0 / top + math.sqrt(10.0 / math.pi) / sigma
 
 
 def _lifetimes(diagram: Any, what: str) -> Any:
