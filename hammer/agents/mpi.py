@@ -107,11 +107,14 @@ class Mpi(Communicator):
         self._count(result.nbytes if self.rank == root else 0)
         return result
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is None or self.size == 1:
+    def barrier(self) -> None:
+        self._comm.Barrier()  # a gathering of nothing would not wait: MPI need not send empty messages
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None or self.size == 1:
             self.close()
             return
-        lines = traceback.format_exception(kind, error, trace)
+        lines = traceback.format_exception(*exc)  # type: ignore[call-overload]
         print(f"rank {self.rank} of {self.size} ends the job:\n{''.join(lines)}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         self._mpi.COMM_WORLD.Abort(1)
