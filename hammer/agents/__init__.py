@@ -4,24 +4,24 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 
 * ``communicator`` is what a transport must do, ``mpi`` the ranks of an MPI job, ``threads`` ranks that are threads, for tests;
 * ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
-  number, ``buckets`` what is sent together.
+    number, ``buckets`` what is sent together;
+* ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
+* ``local`` is for ranks that meet every H steps, ``gossip`` for ranks that talk to neighbours only, ``wire`` for compression on
+  the way.
 """
 
+from . import attacks, robust
 from .communicator import AgentsError, Alone, Communicator, Pending, world
 from .data_parallel import Shares, all_reduce
+from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
+from .local import local_steps, share_parameters
 from .reduction import TreeSum, share, tree_cost
+from .robust import aggregate
 from .threads import run
+from .wire import compressed
 
 __all__ = [
-    "AgentsError",
-    "Alone",
-    "Communicator",
-    "Pending",
-    "Shares",
-    "TreeSum",
-    "all_reduce",
-    "run",
-    "share",
-    "tree_cost",
-    "world",
-]
+    "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Shares", "TreeSum", "aggregate", "all_reduce", "attacks",
+    "complete", "compressed", "exponential", "gossip", "local_steps", "metropolis", "ring", "robust", "run", "share",
+    "share_parameters", "torus", "tree_cost", "world",
+]  # fmt: skip

@@ -2,7 +2,8 @@
 
     results = agents.run(4, lambda comm: comm.all_reduce(np.ones(3)).wait())      # one result for each rank
 
-Arrays are copied as they are posted, as a wire would. Unlike MPI, a mistake is named: ranks that call different operations,
+One rank runs at a time, from one wait to the next: Python would run threads in turns anyway, at a much higher price for each
+turn. Arrays are copied as they are posted, as a wire would. Unlike MPI, a mistake is named: ranks that call different operations,
 or post different shapes, get an ``AgentsError`` that says who did what, and so do all ranks when one of them raises or
 stays away for too long.
 """
@@ -46,7 +47,8 @@ class _Board:
                     self.fail(f"operation {number}: rank {rank} calls {_said(kind)}, rank {other} {_said(theirs)}")
                     self._raise()
             posts[rank] = kind, value
-            self.changed.notify_all()
+            if len(posts) == self.size:
+                self.changed.notify_all()
 
     def whole(self, number: int) -> bool:
         with self.changed:
@@ -163,7 +165,8 @@ def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = 60
 
     def work(rank: int) -> None:
         try:
-            results[rank] = function(Thread(board, rank), *args)
+            with board.changed:  # a rank has the lock, but for where it waits
+                results[rank] = function(Thread(board, rank), *args)
         except BaseException as error:  # noqa: BLE001 - raised again below
             errors.append((rank, error))
             board.fail(f"rank {rank} stopped with {type(error).__name__}: {error}")
