@@ -184,17 +184,26 @@ class Shares:
     Args:
         comm: the ranks.
         micro_batches: parts of a batch, as for ``all_reduce``; they differ by at most one example, larger ones first.
+
+    Attributes:
+        own: the numbers of this rank's micro-batches.
+        most: the most that any rank has.
     """
 
     def __init__(self, comm: Communicator, micro_batches: int):
         self.comm, self.micro_batches = comm, enough(micro_batches, comm)
+        self.own, self.most = share(micro_batches, comm.size, comm.rank), len(share(micro_batches, comm.size, 0))
 
     def spans(self, examples: int) -> list[tuple[int, int]]:
         """First example, and the one after the last, of each of this rank's micro-batches; equal where it has none."""
         each, more = divmod(examples, self.micro_batches)
-        starts = [each * slot + min(slot, more) for slot in range(self.micro_batches + 1)]
-        own = share(self.micro_batches, self.comm.size, self.comm.rank)
-        return [(starts[slot], starts[slot + 1]) for slot in own]
+        return [(each * s + min(s, more), each * (s + 1) + min(s + 1, more)) for s in self.own]
+
+    def sizes(self, examples: int) -> list[list[int]]:
+        """How many examples every rank's micro-batches have."""
+        each, more = divmod(examples, self.micro_batches)
+        ranks = [share(self.micro_batches, self.comm.size, rank) for rank in range(self.comm.size)]
+        return [[each + (slot < more) for slot in own] for own in ranks]
 
     def __call__(self, batch: Any, state: Any) -> Iterator[Any]:
         """This rank's micro-batches of a batch, each with its weight set in the optimizer's state.

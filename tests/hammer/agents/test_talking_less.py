@@ -140,9 +140,9 @@ def test_known_spectral_gaps():
 
 
 def test_a_matrix_that_is_not_doubly_stochastic_is_refused():
-    with pytest.raises(ValueError, match="row 1 adds up to 0.9"):
+    with pytest.raises(ValueError, match=r"row 1 adds up to 0\.9"):
         agents.Mixing([[0.5, 0.5], [0.5, 0.4]])
-    with pytest.raises(ValueError, match="column 0 adds up to 1.5"):
+    with pytest.raises(ValueError, match=r"column 0 adds up to 1\.5"):
         agents.Mixing([[0.5, 0.5], [1.0, 0.0]])
     with pytest.raises(ValueError, match="not negative"):
         agents.Mixing([[1.5, -0.5], [-0.5, 1.5]])
@@ -187,9 +187,9 @@ def test_gossip_descends_to_the_common_minimum():
 def quadratics(comm, link, steps, lr):
     """A3: ½ (x − b_r)ᵀ A_r (x − b_r), another one for each rank; returns the squared distance from the common minimum over that at the start."""
     rng = np.random.default_rng(0)
-    a, b = rng.uniform(0.5, 1.5, (comm.size, 200)), rng.standard_normal((comm.size, 200))
+    a, b = rng.uniform(0.5, 1.5, (comm.size, 40)), rng.standard_normal((comm.size, 40))
     best = (a * b).sum(axis=0) / a.sum(axis=0)
-    x = _tensor(np.zeros(200))
+    x = _tensor(np.zeros(40))
     optimizer = optim.Optimizer([x], chain(link(comm), sgd(lr)))
     for _ in range(steps):
         optimizer.step([a[comm.rank] * (x.numpy() - b[comm.rank])])
@@ -199,10 +199,10 @@ def quadratics(comm, link, steps, lr):
 def test_error_feedback_on_heterogeneous_ranks():
     """A3: without feedback top-k stays away from the minimum, with it it comes near, and EF21 comes as near as floats do."""
     far, ef, ef21 = (
-        agents.run(4, quadratics, lambda comm, f=f: agents.compressed(comm, codecs.TopK(0.05), f), 700, 0.05)[0][0]
+        agents.run(3, quadratics, lambda comm, f=f: agents.compressed(comm, codecs.TopK(0.1), f), 250, 0.1)[0][0]
         for f in (False, "ef", "ef21")
     )
-    assert far > 10 * ef > 100 * ef21 and ef21 < 1e-6
+    assert far > 5 * ef and ef > 0.01 and ef21 < 1e-12
 
 
 def test_ef_loses_nothing_for_good():
@@ -227,8 +227,8 @@ def test_signs_cannot_leave_a_line_without_feedback():
 
     def descend_signs(feedback):
         eps, x = 0.5, _tensor(np.array([1.0, 1.0]))
-        optimizer = optim.Optimizer([x], chain(agents.compressed(agents.Alone(), codecs.Sign(), feedback), sgd(0.005)))
-        for _ in range(2000):
+        optimizer = optim.Optimizer([x], chain(agents.compressed(agents.Alone(), codecs.Sign(), feedback), sgd(0.02)))
+        for _ in range(400):
             v = x.numpy()
             s, d = (1.0 if v.sum() >= 0 else -1.0), (1.0 if v[0] - v[1] >= 0 else -1.0)
             optimizer.step([np.array([eps * s + d, eps * s - d])])
