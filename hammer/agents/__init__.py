@@ -8,10 +8,11 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
 * ``local`` is for ranks that meet every H steps, ``gossip`` for ranks that talk to neighbours only, ``wire`` for compression on
   the way;
-* ``team`` puts data parallel training below ``autograd.train.Trainer``.
+* ``team`` puts data parallel training below ``autograd.train.Trainer``;
+* ``launch`` knows what ``mpiexec`` needs on this machine.
 """
 
-from . import attacks, robust
+from . import attacks, launch, robust
 from .communicator import AgentsError, Alone, Communicator, Pending, world
 from .data_parallel import Shares, all_reduce
 from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
@@ -24,6 +25,6 @@ from .wire import compressed
 
 __all__ = [
     "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Shares", "Team", "TreeSum", "aggregate", "all_reduce", "attacks",
-    "complete", "compressed", "exponential", "gossip", "local_steps", "metropolis", "ring", "robust", "run", "share",
+    "complete", "compressed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "share",
     "share_parameters", "torus", "tree_cost", "world",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ largest singular value of W, in every step. ``Mixing`` checks the one and report
     chain(sgd(0.1), agents.gossip(comm, mixing))
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class Mixing:
         return f"Mixing({self.size} ranks, at most {most} neighbours, spectral gap {self.gap:.4g})"
 
 
-def metropolis(neighbours: Sequence[Sequence[int]]) -> Mixing:
+def metropolis(neighbours: Sequence[Iterable[int]]) -> Mixing:
     """Metropolis weights 1 / (1 + max(dᵣ, dₛ)) on an undirected graph (Xiao, Boyd & Kim 2007).
 
     Args:

@@ -71,7 +71,8 @@ class Team:
         params, kept = trainer.optimizer.params, dict(_statistics(trainer.model))
         leaves = [p.raw for p in params] + [b.raw for b in kept.values() if b.raw.dtype.kind == "f"]
         state = self._link.start(leaves, None)
-        losses, seen, counts = [0.0] * len(spans), [], {}
+        losses, seen = [0.0] * len(spans), []
+        counts: dict[str, Any] = {}
         updates: list[Any] = []
         for k, (slot, (start, stop)) in enumerate(zip(self.shares.own, spans, strict=True)):
             found: list[Any] = [None] * len(leaves)

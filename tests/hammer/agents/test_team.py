@@ -78,7 +78,9 @@ def test_without_noise_it_is_the_run_of_one_process():
     def run(comm):
         net = nn.Sequential(nn.Linear(3, 3, rng=np.random.default_rng(1)))
         trainer = Trainer(net, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1"], agents=LINKED(comm))
-        return trainer.fit(Loader(ArrayDataset(X[:51], Y[:51]), 12, shuffle=True, seed=3), epochs=2).rows, net[0].weight.numpy()
+        return trainer.fit(Loader(ArrayDataset(X[:51], Y[:51]), 12, shuffle=True, seed=3), epochs=2).rows, net[
+            0
+        ].weight.numpy()
 
     trainer = Trainer(plain, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1"])
     rows = trainer.fit(Loader(ArrayDataset(X[:51], Y[:51]), 12, shuffle=True, seed=3), epochs=2).rows
