@@ -113,6 +113,7 @@ def plan(
         if ranks > cores:
             name = "PRTE_MCA_rmaps_default_mapping_policy" if new else "OMPI_MCA_rmaps_base_oversubscribe"
             wanted[name] = ":oversubscribe" if new else "1", crowded
+            wanted["OMPI_MCA_mpi_yield_when_idle"] = "1", f"{crowded}: who waits lets others work"
         name = "PRTE_MCA_hwloc_default_binding_policy" if new else "OMPI_MCA_hwloc_base_binding_policy"
         wanted[name] = "none", "other programs use these cores too"
         for name in ("OMPI_MCA_mtl", "OMPI_MCA_btl"):

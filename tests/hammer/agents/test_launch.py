@@ -26,9 +26,10 @@ def test_open_mpi_is_told_about_root_cores_and_transports():
     assert plan.command == ["/bin/mpiexec", "-n", "4", *PROGRAM]
     assert plan.settings["OMPI_ALLOW_RUN_AS_ROOT"] == plan.settings["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
     assert plan.settings["PRTE_MCA_rmaps_default_mapping_policy"] == ":oversubscribe"
+    assert plan.settings["OMPI_MCA_mpi_yield_when_idle"] == "1"
     assert plan.settings["OMPI_MCA_btl"] == "^ofi" and plan.why["OMPI_MCA_btl"].startswith("one machine")
     calm = planned("openmpi", ranks=2, root=False).settings
-    assert not [name for name in calm if "ROOT" in name or "mapping" in name]
+    assert not [name for name in calm if "ROOT" in name or "mapping" in name or "yield" in name]
     assert planned("openmpi4").settings["OMPI_MCA_rmaps_base_oversubscribe"] == "1"
 
 
