@@ -43,7 +43,7 @@ def push(nodes: Nodes, start: int, stop: int, value: Any, slots: int, add: Calla
     while nodes:
         left, end, other = nodes[-1]
         width = end - left
-        if end != start or width & (width - 1) or left % (2 * width) or stop != min(left + 2 * width, slots):
+        if end != start or left % (2 * width) or stop != min(left + 2 * width, slots):
             break
         nodes.pop()
         start, value = left, add(other, value)

@@ -174,7 +174,7 @@ def test_weights_missing_and_sparse_gradients(deterministic):
         assert state["sums"] == [] and state["count"] == 0
 
 
-def test_a_group_can_end_early_and_be_empty():
+def test_a_group_can_end_early_and_micro_batches_be_empty():
     def early(comm):
         rule = agents.all_reduce(comm, 4)
         params = [np.zeros(2)]
@@ -183,11 +183,15 @@ def test_a_group_can_end_early_and_be_empty():
         first, state = rule.update([np.full(2, 1.0 + comm.rank)], state, params)
         state["weight"] = 0.0
         _, state = rule.update([np.full(2, np.nan)], state, params)  # of weight 0: dropped
+        state["weight"] = 1.0
         second, state = rule.update([np.ones(2)], state, params)
-        return first, second
+        state["weight"] = 0.0
+        _, state = rule.update([np.ones(2)], state, params)
+        third, state = rule.update([np.ones(2)], state, params)
+        return first, second, third
 
-    for first, second in agents.run(2, early):
-        assert first[0].tolist() == [1.5, 1.5] and second == [None]
+    for first, second, third in agents.run(2, early):
+        assert first[0].tolist() == [1.5, 1.5] and second[0].tolist() == [1.0, 1.0] and third == [None]
 
 
 def test_accumulation_before_plain_reduction_sends_once():

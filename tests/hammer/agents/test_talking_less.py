@@ -41,6 +41,18 @@ def test_local_sgd_averages_every_h_steps():
     assert len({p[7].tobytes() for p in paths}) == 1 and len({p[6].tobytes() for p in paths}) == 3
 
 
+def test_a_meeting_leaves_every_rank_with_the_same_bits():
+    def meet(comm):
+        rng = np.random.default_rng(comm.rank)
+        x = _tensor(np.ones(1000, np.float32))
+        optimizer = optim.Optimizer([x], chain(sgd(0.37), agents.local_steps(comm, 3, sgd(0.7, 0.9, nesterov=True))))
+        for _ in range(6):
+            optimizer.step([rng.standard_normal(1000).astype(np.float32)])
+        return x.numpy().tobytes()
+
+    assert len(set(agents.run(3, meet))) == 1
+
+
 def test_diloco_takes_nesterov_steps_of_the_mean_movement():
     paths = agents.run(2, descend, lambda comm: agents.local_steps(comm, 3, sgd(0.7, 0.9, nesterov=True)), 9)
     b, anchor, m = np.arange(4.0) * np.array([[1.0], [2.0]]), np.ones(4), np.zeros(4)
@@ -154,7 +166,10 @@ def test_a_matrix_that_is_not_doubly_stochastic_is_refused():
         agents.gossip(agents.Alone(), agents.ring(3))
 
 
-@pytest.mark.parametrize("mixing", [agents.ring(5), agents.exponential(5)])
+STAR = agents.metropolis([[1, 2, 3, 4], [0], [0], [0], [0]])
+
+
+@pytest.mark.parametrize("mixing", [agents.ring(5), agents.exponential(5), STAR])
 def test_gossip_mixes_by_the_matrix_and_contracts_by_its_second_value(mixing):
     start = np.random.default_rng(0).standard_normal((5, 6))
 

@@ -45,6 +45,7 @@ def fit(comm, folder=None, epochs=2, max_steps=None, team=LINKED, metrics=("accu
     trainer.fit(loader, (X, Y), epochs, max_steps=max_steps, resume=folder is not None)
     rows = [{k: v for k, v in row.items() if "second" not in k} for row in trainer.history.rows]
     bits = {name: np.asarray(a).tobytes() for name, a in trainer.model.state_dict().items()}
+    bits["streams"] = repr(trainer.state_dict()["streams"]).encode()
     return bits, rows, len(told.rows), trainer.step
 
 
@@ -68,6 +69,11 @@ def test_a_run_goes_on_with_another_number_of_ranks(alone, tmp_path):
     bits, rows, _, step = agents.run(2, fit, tmp_path, 2)[1]
     assert bits == alone[0] and step == alone[3]
     assert rows[-1] == alone[1][-1]
+
+
+def test_the_first_rank_alone_saves(tmp_path):
+    agents.run(2, lambda comm: fit(comm, tmp_path / str(comm.rank), 1))
+    assert [p.name for p in tmp_path.iterdir()] == ["0"] and list((tmp_path / "0").glob("*.safetensors"))
 
 
 def test_without_noise_it_is_the_run_of_one_process():
