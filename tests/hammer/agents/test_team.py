@@ -83,17 +83,19 @@ def test_without_noise_it_is_the_run_of_one_process():
 
     def run(comm):
         net = nn.Sequential(nn.Linear(3, 3, rng=np.random.default_rng(1)))
-        trainer = Trainer(net, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1"], agents=LINKED(comm))
-        return trainer.fit(Loader(ArrayDataset(X[:51], Y[:51]), 12, shuffle=True, seed=3), epochs=2).rows, net[
+        trainer = Trainer(
+            net, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1", "perplexity"], agents=LINKED(comm)
+        )
+        return trainer.fit(Loader(ArrayDataset(X[:53], Y[:53]), 10, shuffle=True, seed=3), epochs=2).rows, net[
             0
         ].weight.numpy()
 
-    trainer = Trainer(plain, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1"])
-    rows = trainer.fit(Loader(ArrayDataset(X[:51], Y[:51]), 12, shuffle=True, seed=3), epochs=2).rows
+    trainer = Trainer(plain, "cross_entropy", "sgd", lr=0.1, metrics=["accuracy", "f1", "perplexity"])
+    rows = trainer.fit(Loader(ArrayDataset(X[:53], Y[:53]), 10, shuffle=True, seed=3), epochs=2).rows
     for found, weight in agents.run(3, run):
         np.testing.assert_allclose(weight, plain[0].weight.numpy(), rtol=1e-4, atol=1e-6)
         for a, b in zip(found, rows, strict=True):
-            for name in ("train_loss", "train_accuracy", "train_f1_macro", "step", "epoch"):
+            for name in ("train_loss", "train_accuracy", "train_f1_macro", "train_perplexity", "step", "epoch"):
                 assert a[name] == pytest.approx(b[name], rel=1e-5)
 
 
