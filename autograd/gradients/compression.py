@@ -77,17 +77,24 @@ class _Compress(Link):
     def _through(self, i: int, x: Any, g: Any, state: dict) -> Any:
         """What arrives of an array x, in the dtype and the place of the gradient g; the bytes are counted."""
         values = _host(x if x.dtype == g.dtype else backend.xp(x).astype(x, g.dtype))
-        payload: Payload = self.codec.encode(values, state["codec"][i], self._rng(state, i))
+        payload = self._encoded(i, values, state)
         state["bytes"] += payload.nbytes
         state["dense_bytes"] += values.nbytes
         if type(g) is RowSparse:
             places = len(values) * _places(g.shape[0]).itemsize
             state["bytes"] += places
             state["dense_bytes"] += places
-        decoded = self.codec.decode(payload, values.shape, values.dtype)
+        return backend.to_device(self._decoded(payload, values.shape, values.dtype), backend.place_of(x))
+
+    def _encoded(self, i: int, values: np.ndarray, state: dict) -> Payload:
+        return self.codec.encode(values, state["codec"][i], self._rng(state, i))
+
+    def _decoded(self, payload: Payload, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """C(x), as a contraction where there is feedback."""
+        decoded = self.codec.decode(payload, shape, dtype)
         if self.feedback and self.codec.unbiased:
-            decoded *= 1.0 / (1.0 + self.codec.variance(values.size))
-        return backend.to_device(decoded, backend.place_of(x))
+            decoded *= 1.0 / (1.0 + self.codec.variance(decoded.size))
+        return decoded
 
 
 def _host(x: Any) -> np.ndarray:

@@ -73,6 +73,8 @@ class Trainer:
         monitor: the value of an epoch that picks the best one; None: val_loss, or train_loss without validation data.
         mode: "min" or "max": which way ``monitor`` is better.
         about: what checkpoints say of the run beside its state, such as its config: JSON values.
+        agents: ranks that share the work of every batch, a ``hammer.agents.Team``. Each rank makes an equal trainer and calls
+            ``fit`` with equal data; the first one alone tells the loggers and saves.
 
     Attributes:
         epoch, batch, step: epochs done, batches of the present one done, and steps done in all.
@@ -107,6 +109,7 @@ class Trainer:
         monitor: str | None = None,
         mode: Literal["min", "max"] = "min",
         about: dict[str, Any] | None = None,
+        agents: Any = None,
     ):
         for name, given in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
             if given is not None and given < 1:
@@ -115,12 +118,19 @@ class Trainer:
             raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
         if mode not in ("min", "max"):
             raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
+        if agents is not None and (accumulate > 1 or compile):
+            raise ValueError(
+                "Trainer: agents cut every batch into micro-batches already, and run them uncompiled; use a larger batch_size "
+                "instead of accumulate, and leave compile out"
+            )
+        self.agents = agents
         self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
         self.loss = named("loss", loss, LOSSES) if isinstance(loss, str) else loss
         self.model, self.optimizer = model_and_optimizer(model, optimizer, lr)
         self.metrics = [metric(m) for m in metrics]
         self.schedule, self.accumulate, self.nonfinite, self.seed = schedule, accumulate, nonfinite, seed
         self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
+        self._silent = () if agents is None or agents.leads else tuple(loggers)
         if isinstance(checkpoints, (str, os.PathLike)):
             checkpoints = CheckpointFolder(os.fspath(checkpoints), mode=mode)
         self.checkpoints, self.monitor, self.mode, self.about = checkpoints, monitor, mode, about or {}
@@ -235,6 +245,7 @@ class Trainer:
         rates = [place["lr"] for place in self.rates()]
         row |= {"lr": float(max(rates))} if rates else {}
         row |= {"seconds": time.perf_counter() - started, "examples_per_second": seen / max(seconds, 1e-9)}
+        row = row if self.agents is None else self.agents.same(row)  # decisions follow from it
         whole = self.batches is None or self.batch == self.batches
         value = None
         if whole:
@@ -244,10 +255,28 @@ class Trainer:
         self.history.rows.append(row)  # of a part of an epoch too, where max_steps ends the run
         self.log(row)
         self.save(value, end_of_epoch=whole)
-        self._check_interrupt()
+        self._check_interrupt(self._to_stop())
 
     def _backward(self, batch: Any, window: list) -> tuple[int, float]:
         """Forward and backward of one batch: adds its part of the step's mean gradient to the parameters' ``.grad``."""
+        n, value, seen = (
+            self.differentiate(batch, window) if self.agents is None else self.agents.differentiate(self, batch)
+        )
+        if not math.isfinite(value):
+            if self.nonfinite == "error" and not self.scaled:
+                raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
+            return n, value  # without backward; _step leaves the whole step out
+        for prediction, target, loss in seen:
+            for m in self.watched:
+                m.update(prediction, target, loss)
+        return n, value
+
+    def differentiate(self, batch: Any, window: list) -> tuple[int, float, list[tuple]]:
+        """Forward and, if the loss is finite, backward of a batch, or of a part of one.
+
+        Returns:
+            Its examples, its mean loss, and what metrics see: a list of predictions, targets (on the host) and loss.
+        """
         if not window:
             self.optimizer.zero_grad()
         scaling = np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext()
@@ -262,9 +291,7 @@ class Trainer:
             (loss, prediction, target), grads = compiled
         value, n = float(loss), count(target)
         if not math.isfinite(value):
-            if self.nonfinite == "error" and not self.scaled:
-                raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
-            return n, value  # without backward; _step leaves the whole step out
+            return n, value, []
         if compiled is None:
             with scaling:
                 self._weighted(loss, n, window).backward()
@@ -272,10 +299,7 @@ class Trainer:
             for p, g in zip(self.optimizer.params, grads, strict=True):
                 if g is not None:
                     p.node.grad = added(p.node.grad, g)  # type: ignore[union-attr]
-        on_host = host(prediction), host(target)
-        for m in self.watched:
-            m.update(*on_host, value)
-        return n, value
+        return n, value, [(host(prediction), host(target), value)]
 
     def _weighted(self, loss: Any, examples: int, window: list) -> Any:
         """A batch's loss as its gradient is taken: weighted by its examples, and scaled."""
@@ -346,9 +370,14 @@ class Trainer:
 
     def _pause(self) -> None:
         """Between two steps of an epoch: save if it is time, and stop if Ctrl-C was pressed."""
-        if self._asked.to_stop or (self.save_every is not None and self.step % self.save_every == 0):
+        to_stop = self._to_stop()
+        if to_stop or (self.save_every is not None and self.step % self.save_every == 0):
             self.save()
-        self._check_interrupt()
+        self._check_interrupt(to_stop)
+
+    def _to_stop(self) -> bool:
+        """Whether Ctrl-C was pressed, on any rank."""
+        return self._asked.to_stop if self.agents is None else self.agents.agree(self._asked.to_stop)
 
     def stop(self, reason: str) -> None:
         """End training after the present epoch; for callbacks."""
@@ -422,8 +451,8 @@ class Trainer:
         put_state(self, state)
 
     def save(self, metric: float | None = None, *, end_of_epoch: bool = False) -> None:
-        """Save to the folder of checkpoints, if there is one."""
-        if self.checkpoints is not None:
+        """Save to the folder of checkpoints, if there is one; of several ranks the first one does."""
+        if self.checkpoints is not None and (self.agents is None or self.agents.leads):
             self.checkpoints.save(
                 self.state_dict(), step=self.step, epoch=self.epoch, metric=metric, end_of_epoch=end_of_epoch
             )
@@ -439,7 +468,8 @@ class Trainer:
 
     def _tell(self, moment: str, *values: Any) -> None:
         for c in self.callbacks:
-            getattr(c, moment)(self, *values)
+            if c not in self._silent:
+                getattr(c, moment)(self, *values)
 
     # ---- messages and interruption ----
 
@@ -454,8 +484,8 @@ class Trainer:
             'fit names the operation; nonfinite="skip" leaves such steps out'
         )
 
-    def _check_interrupt(self) -> None:
-        if self._asked.to_stop:
+    def _check_interrupt(self, to_stop: bool) -> None:
+        if to_stop:
             where = f"interrupted after step {self.step}, in epoch {self.epoch + bool(self.batch)}"
             if self.checkpoints is None:
                 raise Interrupted(f"{where}; nothing was saved: give the Trainer checkpoints=...")

@@ -88,6 +88,12 @@ COMMANDS = {
         ("run experiments/mnist.yaml", "run experiments/mnist.yaml training.lr=1e-3 optimizer.chain=[sgd]",
          "run --print-config experiments/mnist.yaml", "run experiments/bilinear_game", "run experiments/grokking --jobs 2"),
     ),
+    "agents": Command(
+        "launching:agents", "train a model as a config file says, on several ranks of this machine", "options:agents",
+        "Print the mpiexec line, with what this machine needs set, and run it: every rank runs `hammer run`.\n"
+        "Bits do not depend on the number of ranks. Needs the extra mpi. On a cluster: srun hammer run CONFIG.",
+        ("agents launch -n 4 experiments/mnist.yaml", "agents launch -n 2 --dry-run experiments/mnist.yaml training.micro_batches=8"),
+    ),
     "schema": Command("training.command:schema", "print the JSON Schema of configs, for editors"),
     "energy": Command(
         "energy:command", "show which energy meters work here; fit the cost model to this machine", "energy:options",

@@ -115,6 +115,14 @@ def diagnose(parser: argparse.ArgumentParser) -> None:
     _own(parser)
 
 
+def agents(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=("launch",), help="what to do")
+    p.add_argument("-n", dest="ranks", type=int, default=2, metavar="N", help="how many ranks (default: %(default)s)")
+    p.add_argument("config", metavar="CONFIG", help="a YAML or TOML file, as for `hammer run`")
+    p.add_argument("settings", nargs="*", metavar="key=value", help="settings that go before what the file says")
+    p.add_argument("--dry-run", action="store_true", help="print the line and stop")
+
+
 def listing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
     _own(parser)

@@ -145,6 +145,14 @@ class Training:
     accumulate: int = key(
         1, "Batches whose gradients make one step, as one batch of them all would.", low=1, high=2**31
     )
+    micro_batches: int | None = key(
+        None,
+        """Parts that each batch is computed in, shared out among the ranks of an MPI job (see docs/agents.md). The bits of a run
+        depend on it, but not on the number of ranks. null: 8, or one for each rank if there are more; a single process computes
+        batches whole.""",
+        low=1,
+        high=2**31,
+    )
     use_amp: bool = key(
         True,
         """Automatic mixed precision: fp16 with loss scaling on a GPU; on the CPU it is switched off. precision.dtype asks for

@@ -7,16 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autograd.train import CheckpointError, CheckpointFolder, DataError, Interrupted, NonFiniteError, WorkerError
 from autograd.train.config import Config, ConfigError, json_schema, load_config, to_mapping, to_yaml, unused_keys
 from autograd.train.folder import load_checkpoint
+from hammer import agents
 
 from ..errors import UsageError
 from . import names, setup
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as a config says, or run the study of a folder; returns the exit code."""
+    """Train as a config says, on every rank of this job, or run the study of a folder; returns the exit code."""
     if arguments.config is not None and Path(arguments.config).is_dir():
         from ..studies import run_study
 
@@ -25,16 +28,34 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.config}: --quick and --out are for studies (folders with a study.py)")
     names.register_all()
     try:
+        world = agents.world()
+    except agents.AgentsError as error:
+        raise UsageError(str(error)) from None
+    with world as comm:
+        return _run(arguments, comm)
+
+
+def _run(arguments: argparse.Namespace, comm: agents.Communicator) -> int:
+    failed, prepared, said = None, None, []
+    try:
         config = _config(arguments)
         if arguments.print_config:
-            print(to_yaml(config), end="")
+            print(to_yaml(config) if comm.rank == 0 else "", end="")
             return 0
         said = [f"{key} is not used by the task {config.task}" for key in unused_keys(config)]
-        prepared = setup.prepare(config)
+        prepared = setup.prepare(config, comm)
         said += prepared.said + _start(prepared, config)
-    except (ConfigError, DataError, CheckpointError, ImportError) as error:
-        raise UsageError(str(error)) from None
-    if config.logging.console:
+    except (ConfigError, DataError, CheckpointError, ImportError, UsageError) as error:
+        failed = error
+    first = int(comm.all_reduce(np.array(comm.size if failed is None else comm.rank), "min").wait())
+    if first < comm.size:  # the first rank that cannot start says why; none of them does
+        if comm.size == 1:
+            raise UsageError(str(failed)) from None
+        if comm.rank == first:
+            print(f"hammer run: {failed}", file=sys.stderr)
+        return 2
+    assert prepared is not None
+    if config.logging.console and comm.rank == 0:
         for line in said:
             print(line, file=sys.stderr)
     try:
@@ -42,15 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         folder = config.training.checkpoint_dir
         again = ["hammer", "run", arguments.config, *_without(arguments.settings, "training.resume_from")]
-        print(
-            f"{str(stop).partition(':')[0]}; to go on:\n  {shlex.join([*again, f'training.resume_from={folder}'])}",
-            file=sys.stderr,
-        )
+        line = shlex.join([*again, f"training.resume_from={folder}"])
+        if comm.rank == 0:
+            print(f"{str(stop).partition(':')[0]}; to go on:\n  {line}", file=sys.stderr)
         return 130
     except (NonFiniteError, WorkerError, DataError, CheckpointError) as error:
-        print(f"hammer run: {error}", file=sys.stderr)
+        if comm.size > 1 and not isinstance(error, NonFiniteError):
+            raise  # of this rank alone, perhaps: it ends the job
+        if comm.rank == 0:
+            print(f"hammer run: {error}", file=sys.stderr)
         return 1
-    _summary(prepared, history.final)
+    if comm.rank == 0:
+        _summary(prepared, history.final)
     return 0
 
 

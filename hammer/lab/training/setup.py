@@ -19,6 +19,7 @@ from autograd.optim import Optimizer
 from autograd.train import Callback, History, Loader, Metric, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
 from autograd.train.rates import schedule
+from hammer.agents import Alone, Communicator, Team
 
 from ..seeds import Streams
 from . import sources
@@ -53,8 +54,8 @@ class Run:
         )
 
 
-def prepare(config: Config) -> Run:
-    """Build everything that a config describes.
+def prepare(config: Config, comm: Communicator | None = None) -> Run:
+    """Build everything that a config describes, for one of the ranks of ``comm``; None: for this process alone.
 
     Raises:
         ConfigError, DataError: settings that do not go together, or data that cannot be used.
@@ -72,6 +73,7 @@ def prepare(config: Config) -> Run:
     steps_per_epoch = math.ceil(len(training) / config.training.accumulate)
     steps = min(config.training.epochs * steps_per_epoch, config.training.max_steps or math.inf)
     optimizer, frozen = _optimizer(config, model, steps_per_epoch, int(steps), streams, plateau)
+    team = _team(config, comm or Alone(), said)
     trainer = Trainer(
         model,
         build("loss", config.training.loss or DEFAULTS[config.task]["loss"]),
@@ -98,12 +100,30 @@ def prepare(config: Config) -> Run:
         monitor=_monitor(config, val is not None),
         mode=config.training.monitor_mode,
         about={"config": to_mapping(config), "versions": versions()},
+        agents=team,
     )
     count = sum(p.size for p in model.parameters())
     held = f", {len(val.dataset)} to validate on" if val is not None else ""
     said.append(f"data: {source.about or config.data.dataset}; {len(training.dataset)} examples to train on{held}")
     said.append(f"model: {count:,} parameters" + (f", of which {frozen:,} stay as they are" if frozen else ""))
     return Run(config, trainer, training, val, said)
+
+
+def _team(config: Config, comm: Communicator, said: list[str]) -> Team | None:
+    """The ranks that share the batches, if there are several, or if the config asks for their bits."""
+    t = config.training
+    if comm.size == 1 and t.micro_batches is None:
+        return None
+    if t.accumulate > 1 or t.compile:
+        raise ConfigError(
+            "training.micro_batches (and with it a run of several ranks) does not go with training.accumulate or training.compile; "
+            "use a larger data.batch_size instead"
+        )
+    parts = t.micro_batches or max(8, comm.size)
+    if parts < comm.size:
+        raise ConfigError(f"training.micro_batches: {parts} parts of a batch are too few for {comm.size} ranks")
+    said.append(f"agents: {comm.size} rank{'s' * (comm.size > 1)}, batches in {parts} micro-batches")
+    return Team(comm, parts)
 
 
 def versions() -> dict[str, str]:

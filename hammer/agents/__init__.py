@@ -1,0 +1,30 @@
+"""Agents: gradients computed by many ranks, that keep their bits, talk little, and survive a rank that lies.
+
+An *agent* is a rank with a role, and what agents do with gradients are links in the same chains that run serially:
+
+* ``communicator`` is what a transport must do, ``mpi`` the ranks of an MPI job, ``threads`` ranks that are threads, for tests;
+* ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
+  number, ``buckets`` what is sent together;
+* ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
+* ``local`` is for ranks that meet every H steps, ``gossip`` for ranks that talk to neighbours only, ``wire`` for compression on
+  the way;
+* ``team`` puts data parallel training below ``autograd.train.Trainer``;
+* ``launch`` knows what ``mpiexec`` needs on this machine.
+"""
+
+from . import attacks, launch, robust
+from .communicator import AgentsError, Alone, Communicator, Pending, world
+from .data_parallel import Shares, all_reduce
+from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
+from .local import local_steps, share_parameters
+from .reduction import TreeSum, share, tree_cost
+from .robust import aggregate
+from .team import Team
+from .threads import run
+from .wire import compressed
+
+__all__ = [
+    "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Shares", "Team", "TreeSum", "aggregate", "all_reduce", "attacks",
+    "complete", "compressed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "share",
+    "share_parameters", "torus", "tree_cost", "world",
+]  # fmt: skip

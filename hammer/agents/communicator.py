@@ -1,0 +1,200 @@
+"""What agents need of a transport: a few collective operations on NumPy arrays, each started now and awaited later.
+
+    with agents.world() as comm:                        # the ranks of an MPI job, or this process alone
+        total = comm.all_reduce(np.ones(3)).wait()      # comm.size in every place
+
+Three communicators have this interface: ``Alone`` (one rank, nothing installed), ``threads.Thread`` (ranks that are threads
+of one process, for tests and for studies on one machine) and ``mpi.Mpi``. All ranks call the same operations in the same
+order, as MPI demands; what is started first need not be awaited first.
+
+*Bytes.* ``comm.sent`` counts the bytes this rank handed over: those of its array once for each receiver of ``exchange``
+and ``all_to_all``, and once for any other operation, whatever the transport makes of it (a ring all-reduce of b bytes
+moves 2 b (n − 1) / n of them out of every rank). On one rank nothing is sent.
+
+*Failure.* A rank that raises inside ``with agents.world()`` ends the whole job, so that no other waits for it for ever.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+OPERATIONS: dict[str, Callable[..., Any]] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+"""What ``all_reduce`` can combine arrays by."""
+
+
+class AgentsError(RuntimeError):
+    """Agents cannot start, or can no longer work together; the message says what to do."""
+
+
+class Pending:
+    """An operation that was started. ``wait()`` gives its result, as often as it is called."""
+
+    def __init__(self, finish: Callable[[], Any], poll: Callable[[], bool] = lambda: True):
+        self._finish: Callable[[], Any] | None = finish
+        self._poll, self._result = poll, None
+
+    def test(self) -> bool:
+        """Whether ``wait()`` would return at once. Calling it also lets the transport work on what is under way."""
+        return self._finish is None or self._poll()
+
+    def wait(self) -> Any:
+        if self._finish is not None:
+            self._result, self._finish = self._finish(), None
+        return self._result
+
+
+class Communicator:
+    """Some ranks that work together, seen from one of them.
+
+    Attributes:
+        rank: this rank, from 0.
+        size: how many there are.
+        sent: bytes this rank has handed over so far; see the module.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
+        """The sum (or "max", "min") over the ranks' arrays, of equal shape and dtype. In which order it is added up, and so
+        its last bits, is the transport's choice; ``reduction.TreeSum`` is for sums whose bits matter."""
+        raise NotImplementedError
+
+    def all_gather(self, x: np.ndarray) -> Pending:
+        """The ranks' arrays, of equal shape and dtype, in one array with a first axis of ``size``."""
+        raise NotImplementedError
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        """Every rank's bytes, of any lengths, in the order of the ranks."""
+        raise NotImplementedError
+
+    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
+        """Part j goes to rank j; the result is the list of the vectors that came, from rank 0 on.
+
+        Args:
+            parts: a vector for each rank, all of one dtype.
+            counts: how many elements come from each rank.
+        """
+        raise NotImplementedError
+
+    def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
+        """Send an array to some ranks; the result is a dict of the arrays (of equal shape and dtype) that those of
+        ``source`` sent here."""
+        raise NotImplementedError
+
+    def broadcast(self, x: np.ndarray, root: int = 0) -> np.ndarray:
+        """The array of rank ``root``; every rank passes one of its shape and dtype."""
+        raise NotImplementedError
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.all_gather(np.zeros(0, np.uint8)).wait()
+
+    def agree(self, flag: bool) -> bool:
+        """Whether any rank says True."""
+        return bool(self.all_reduce(np.array([flag], np.int8), "max").wait()[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the transport back."""
+
+
+class Alone(Communicator):
+    """One rank: every operation is the identity, and nothing is sent."""
+
+    def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
+        check_op(op)
+        result = np.array(x)
+        return Pending(lambda: result)
+
+    def all_gather(self, x: np.ndarray) -> Pending:
+        result = np.array(x)[None]
+        return Pending(lambda: result)
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        return [bytes(data)]
+
+    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
+        check_parts(self, parts, counts)
+        result = [np.array(parts[0])]
+        return Pending(lambda: result)
+
+    def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
+        check_neighbours(self, to, source)
+        return Pending(dict)
+
+    def broadcast(self, x: np.ndarray, root: int = 0) -> np.ndarray:
+        check_rank(self, root)
+        return np.array(x)
+
+
+def check_op(op: str) -> None:
+    if op not in OPERATIONS:
+        raise ValueError(f"all_reduce: op must be one of {', '.join(map(repr, OPERATIONS))}, not {op!r}")
+
+
+def check_rank(comm: Communicator, rank: int) -> None:
+    if not 0 <= rank < comm.size:
+        raise ValueError(f"rank {rank} is not among the {comm.size} ranks, 0 to {comm.size - 1}")
+
+
+def check_parts(comm: Communicator, parts: Sequence[np.ndarray], counts: Sequence[int]) -> None:
+    if len(parts) != comm.size or len(counts) != comm.size:
+        raise ValueError(
+            f"all_to_all: {comm.size} ranks need as many parts and counts, not {len(parts)} and {len(counts)}"
+        )
+    if counts[comm.rank] != len(parts[comm.rank]):
+        raise ValueError(
+            f"all_to_all: the part for this rank has {len(parts[comm.rank])} elements, but counts expects {counts[comm.rank]}"
+        )
+
+
+def check_neighbours(comm: Communicator, to: Sequence[int], source: Sequence[int]) -> None:
+    for ranks in (to, source):
+        for other in ranks:
+            check_rank(comm, other)
+        if comm.rank in ranks or len(set(ranks)) < len(ranks):
+            raise ValueError(
+                f"exchange: the other ranks must be named once each, and not rank {comm.rank} itself: {list(ranks)}"
+            )
+
+
+# ---- which one ----
+
+LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables by which launchers (Open MPI; MPICH and its relatives; PMIx; srun) tell a process how many ranks there are."""
+
+
+def launched() -> int:
+    """How many ranks this process was started with; 1 where no launcher says."""
+    found = [os.environ.get(name, "") for name in LAUNCHED]
+    return max([int(n) for n in found if n.isdecimal()], default=1)
+
+
+def world(kind: str = "auto") -> Communicator:
+    """The communicator of all ranks of this job.
+
+    Args:
+        kind: "mpi"; "alone": this process by itself; "auto": MPI if a launcher (mpiexec, srun) started several ranks.
+
+    Raises:
+        AgentsError: MPI is wanted, and mpi4py or an MPI library is missing.
+        ValueError: another kind.
+    """
+    if kind not in ("auto", "mpi", "alone"):
+        raise ValueError(f'world: kind must be "auto", "mpi" or "alone", not {kind!r}')
+    if kind == "alone" or (kind == "auto" and launched() == 1):
+        return Alone()
+    from .mpi import Mpi
+
+    return Mpi()

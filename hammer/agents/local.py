@@ -1,0 +1,137 @@
+"""Talking every H steps instead of every step: local SGD and DiLoCo as the last link of a chain.
+
+Each rank trains by itself with the links before; every H steps the ranks' parameters x_r become one again:
+
+    Δ = anchor − mean over ranks of x_r,   anchor ← anchor + outer(Δ),   x_r ← anchor        anchor: the last common parameters
+
+``outer`` is any gradient transform. ``sgd(1.0)`` is plain averaging (local SGD, Stich 2019); ``sgd(0.7, 0.9, nesterov=True)``
+with AdamW inside is DiLoCo (Douillard et al. 2023). With ``fragments=k`` the leaves are k groups that take turns, so that no step
+sends everything (Streaming DiLoCo, Douillard et al. 2025, without its delayed application).
+
+    chain(adamw(1e-3), agents.local_steps(comm, 20, sgd(0.7, 0.9, nesterov=True)))
+
+The state of the links before is each rank's own: save every rank's. Between two meetings parameters differ from rank to rank;
+at a meeting they become equal bit for bit, in ``Optimizer`` (a transform called outside of one returns x − p, and p + (x − p) may
+differ from x in the last bit).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from autograd import backend
+from autograd.gradients import GradientTransform, apply_updates
+from autograd.gradients.base import APPLIED, Link, link_of
+from autograd.gradients.scaling import whole
+
+from .buckets import BUCKET_BYTES, buckets_of
+from .communicator import Communicator
+from .reduction import TreeSum
+
+
+class _LocalSteps(Link):
+    undone = False
+
+    def __init__(self, comm: Communicator, every: int, outer: GradientTransform, fragments: int):
+        self.comm, self.every, self.fragments = comm, every, fragments
+        self.outer, self.tree = link_of(outer), TreeSum(comm, comm.size)
+
+    def start(self, params: list, spec: Any) -> dict:
+        return {"count": 0, "anchor": [_copy(p) for p in params], "outer": self.outer.start(params, spec)}
+
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
+        state["count"] += 1
+        due = self._due(state["count"], params)
+        if not any(due):
+            return grads, state
+        anchor = state["anchor"]
+        moved = [a if there else None for a, there in zip(self._differences(grads, params, anchor), due, strict=True)]
+        mean = mean_over_ranks(self.comm, self.tree, moved)
+        outer, state["outer"] = self.outer.step(mean, state["outer"], anchor, spec)
+        updates = list(grads)
+        for i, there in enumerate(due):
+            if there and params[i] is not None:
+                anchor[i] = _copy(apply_updates(anchor[i], outer[i]))
+                updates[i] = placed(params[i], anchor[i], apply)
+        return updates, state
+
+    def _due(self, count: int, params: list) -> list[bool]:
+        """Which leaves meet after this step. Group j of k does in steps that leave j · H / k, rounded down, when divided by H."""
+        group = fragments_of(params, self.fragments)
+        turn = [(j * self.every // self.fragments) % self.every for j in range(self.fragments)]
+        return [j is not None and count % self.every == turn[j] for j in group]
+
+    @staticmethod
+    def _differences(updates: list, params: list, anchor: list) -> list:
+        moved = []
+        for u, p, a in zip(updates, params, anchor, strict=True):
+            moved.append(None if p is None else a - apply_updates(p, u))
+        return moved
+
+
+def fragments_of(params: list, fragments: int) -> list[int | None]:
+    """The group of each leaf: neighbours together, groups of about as many elements."""
+    sizes = [0 if p is None else int(np.prod(p.shape)) for p in params]
+    total, before, group = max(sum(sizes), 1), 0, []
+    for p, n in zip(params, sizes, strict=True):
+        group.append(None if p is None else min(fragments - 1, int((before + n / 2) * fragments / total)))
+        before += n
+    return group
+
+
+def mean_over_ranks(comm: Communicator, tree: TreeSum, leaves: list) -> list:
+    """The mean of the ranks' leaves, the same bits on every rank; None stays None, on all ranks alike."""
+    buckets = buckets_of(leaves, BUCKET_BYTES)
+    under_way = [tree.start([vector]) for vector in buckets.pack(leaves)]
+    for one in under_way:
+        one.gather()
+    means = [one.finish() for one in under_way]
+    for mean in means:
+        mean /= comm.size
+    return buckets.unpack(means, leaves)
+
+
+def placed(p: Any, new: Any, apply: bool) -> Any:
+    """The update that turns ``p`` into ``new``: in place, exactly, where that is asked for and can be done."""
+    if apply and type(p) is np.ndarray and p.flags.writeable:
+        p[...] = new
+        return APPLIED
+    return backend.scalar(new - p)
+
+
+def _copy(p: Any) -> Any:
+    return p if p is None else backend.xp(p).asarray(p, copy=True)
+
+
+def local_steps(comm: Communicator, every: int, outer: GradientTransform, *, fragments: int = 1) -> GradientTransform:
+    """The last link of a chain whose ranks meet every so many steps; see the module.
+
+    Args:
+        comm: the ranks; all begin with equal parameters (``share_parameters``).
+        every: H, steps from one meeting to the next.
+        outer: what makes a step of the ranks' mean movement, such as ``sgd(0.7, 0.9, nesterov=True)``.
+        fragments: groups of leaves that take turns, at most H.
+
+    Raises:
+        ValueError: a number out of range, or more fragments than steps.
+    """
+    whole("every", every)
+    if whole("fragments", fragments) > every:
+        raise ValueError(f"local_steps: {fragments} fragments cannot take turns in {every} steps; use at most as many")
+    return _LocalSteps(comm, every, outer, fragments).transform()
+
+
+def share_parameters(comm: Communicator, params: Any, root: int = 0) -> None:
+    """Give every rank the parameters of one, bit for bit.
+
+    Args:
+        params: DiffTensors, in the same order on every rank.
+        root: the rank whose values they get.
+    """
+    for p in list(params):
+        value = np.asarray(backend.to_device(p.raw, "cpu"))
+        got = comm.broadcast(value.view(np.uint8) if value.ndim else value, root)
+        new = got.view(value.dtype) if value.ndim else got
+        if comm.rank != root:
+            p.renew()
+            p.raw = backend.scalar(backend.to_device(new.reshape(value.shape), backend.place_of(p.raw)))

@@ -1,0 +1,124 @@
+"""The ranks of an MPI job, by mpi4py: an existing engine below the interface of ``communicator``.
+
+Messages go through a duplicate of ``COMM_WORLD``, so that they never meet those of a program's own. Arrays are sent from
+their own memory, without pickling. A rank that leaves the ``with`` block by an exception prints it and aborts the job: the
+others, which may wait in a collective operation, end with it. (MPI itself would let them wait for ever.)
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .communicator import AgentsError, Communicator, Pending, check_neighbours, check_op, check_parts, check_rank
+
+TAG = 1
+
+
+def library() -> Any:
+    """mpi4py's module ``MPI``.
+
+    Raises:
+        AgentsError: it, or the MPI library that it needs, is not installed.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AgentsError(
+            f'agents on several ranks need mpi4py and an MPI library ({said}): pip install "hammer-grad[mpi]"; '
+            'agents.world("alone") runs in this process, without'
+        ) from None
+    return MPI
+
+
+class Mpi(Communicator):
+    """All ranks of the MPI job that this process is one of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mpi = library()
+        self._comm = self._mpi.COMM_WORLD.Dup()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+
+    def _count(self, nbytes: int) -> None:
+        self.sent += nbytes if self.size > 1 else 0
+
+    @staticmethod
+    def _pending(request: Any, result: Any, *alive: Any) -> Pending:
+        """``alive`` are the buffers that must live until the operation is over."""
+
+        def finish(_keep: tuple = alive) -> Any:
+            request.Wait()
+            return result
+
+        return Pending(finish, request.Test)
+
+    def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
+        check_op(op)
+        x = np.asarray(x, order="C")
+        result = np.empty_like(x)
+        self._count(x.nbytes)
+        return self._pending(self._comm.Iallreduce(x, result, getattr(self._mpi, op.upper())), result, x)
+
+    def all_gather(self, x: np.ndarray) -> Pending:
+        x = np.asarray(x, order="C")
+        result = np.empty((self.size, *x.shape), x.dtype)
+        self._count(x.nbytes)
+        return self._pending(self._comm.Iallgather(x, result), result, x)
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        lengths = np.empty(self.size, np.int64)
+        self._comm.Allgather(np.array([len(data)], np.int64), lengths)
+        result = np.empty(int(lengths.sum()), np.uint8)
+        self._comm.Allgatherv(np.frombuffer(data, np.uint8), [result, lengths.tolist()])
+        self._count(len(data))
+        ends = np.cumsum(lengths)
+        return [result[end - n : end].tobytes() for n, end in zip(lengths, ends, strict=True)]
+
+    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
+        check_parts(self, parts, counts)
+        out = np.concatenate(parts)
+        result = np.empty(sum(counts), out.dtype)
+        self._count(out.nbytes - parts[self.rank].nbytes)
+        request = self._comm.Ialltoallv([out, [len(p) for p in parts]], [result, list(counts)])
+        return self._pending(request, np.split(result, np.cumsum(counts)[:-1]), out, result)
+
+    def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
+        check_neighbours(self, to, source)
+        x = np.array(x, order="C")
+        result = {other: np.empty_like(x) for other in source}
+        self._count(x.nbytes * len(to))
+        requests = [self._comm.Irecv(buffer, other, TAG) for other, buffer in result.items()]
+        requests += [self._comm.Isend(x, other, TAG) for other in to]
+
+        def finish(_keep: np.ndarray = x) -> dict[int, np.ndarray]:
+            self._mpi.Request.Waitall(requests)
+            return result
+
+        return Pending(finish, lambda: self._mpi.Request.Testall(requests))
+
+    def broadcast(self, x: np.ndarray, root: int = 0) -> np.ndarray:
+        check_rank(self, root)
+        result = np.array(x, order="C")
+        self._comm.Bcast(result, root)
+        self._count(result.nbytes if self.rank == root else 0)
+        return result
+
+    def barrier(self) -> None:
+        self._comm.Barrier()  # a gathering of nothing would not wait: MPI need not send empty messages
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None or self.size == 1:
+            self.close()
+            return
+        lines = traceback.format_exception(*exc)  # type: ignore[call-overload]
+        print(f"rank {self.rank} of {self.size} ends the job:\n{''.join(lines)}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        self._mpi.COMM_WORLD.Abort(1)
+
+    def close(self) -> None:
+        if self._comm != self._mpi.COMM_NULL:
+            self._comm.Free()
