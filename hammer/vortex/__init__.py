@@ -8,7 +8,8 @@ For every parameter and every memory k with decay β_k, phase φ_k and gain λ_k
     c0_k = (1 − β_k)(1 + β_k^t) / ((1 + β_k)(1 − β_k^t))
                                             what c_k is on average if the gradients are noise (independent, mean zero)
     r_k = clip((c_k − c0_k) / (1 − c0_k), 0, 1)^γ, and 0 at t = 1
-                                            resonance: how far the memory is above the noise
+                                            resonance: how far the memory is above the noise; or, with ``significance=s``, 1 if
+                                            m̂_k is more than s standard errors from 0, else 0
     h   = a0 g + Σ_k λ_k r_k Re m̂_k         what goes on to the optimizer
 
 The resonance is taken per coordinate, per tensor (sums of |m̂|² and v̂ over the tensor in c), or not at all (r = 1). ``normalize``

@@ -32,6 +32,7 @@ class Memory:
         self.from_zero = settings.initial == "zero"
         self.per_tensor, self.factored = settings.gate == "tensor", settings.second_moment == "factored"
         self.gated, self.exponent, self.eps = settings.gate != "none", settings.exponent, settings.eps
+        self.significance = settings.significance
 
     # ---- its buffers ----
 
@@ -114,11 +115,22 @@ class Memory:
             return high
         weight, floor = self.mass(t) / (1 - self.beta), self.noise_floor(t)
         xp, c = backend.xp(m), self.coherence(m, n, v, t)
+        if self.significance is not None:
+            return significant(xp, c, floor, self.significance, weight) * high
         top = high if self.exponent == 1.0 else 1.0  # with γ = 1 the factor goes into the constants: a pass less
         c *= top / (weight * (1 - floor))
         c -= top * floor / (1 - floor)
         c = xp.clip(c, 0.0, top)
         return c if self.exponent == 1.0 else c**self.exponent * high
+
+
+def significant(xp: Any, c: Any, floor: float, errors: float, weight: float = 1.0) -> Any:
+    """1 where a mean is more than so many standard errors from 0, else 0, in the dtype of c, which holds coherence times ``weight``.
+
+    Of n = 1 / c0 gradients the squared error of the mean is about v (1 − c)/(n − 1), so t² = c (n − 1)/(1 − c).
+    """
+    least = errors**2 / (1 / floor - 1 + errors**2)
+    return xp.where(c > weight * least, xp.ones_like(c), xp.zeros_like(c))
 
 
 def kernel_of(settings: "VortexGrad", memories: Sequence[Memory]) -> tuple[Callable, dict[str, Callable[[Any], Any]]]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from autograd import backend
 from autograd.gradients.base import zeros_like
 
+from .bank import significant
+
 if TYPE_CHECKING:
     from .settings import VortexGrad
 
@@ -79,6 +81,8 @@ def _read(past: Any, count: int, settings: "VortexGrad") -> tuple[Any, Any]:
         return mean, 1.0
     if count == 1:
         return mean, 0.0
+    if settings.significance is not None:
+        return mean, significant(backend.xp(past), c, 1 / count, settings.significance)
     r = backend.xp(past).clip((c - 1 / count) * (count / (count - 1)), 0.0, 1.0)
     return mean, r if settings.exponent == 1.0 else r**settings.exponent
 

@@ -50,6 +50,8 @@ class VortexGrad:
         wait: whether a window or a critical memory counts only once it is full.
         second_moment: "factored" keeps v_k as the means over rows and columns of a leaf's last two axes, whose product over
             their mean stands for it (Shazeer & Stern 2018): one array a memory instead of two, for a gate per coordinate.
+        significance: None, or how many standard errors a memory's mean has to be from 0: then r_k is 1 where it is more (Student's
+            t² = c (n − 1)/(1 − c) of n = 1/c0 gradients is above its square), else 0, and γ has no say.
 
     State of each parameter: a count and, for each memory, ``m0, m1, …`` of its shape (the sums m / (1 − β)), with a phase ``n0, …`` for
     the imaginary parts, and ``v0, …`` (of its shape for "coordinate", two thin arrays if factored, a number for "tensor", absent for
@@ -73,6 +75,7 @@ class VortexGrad:
     capacity: int | Sequence[int] = 5
     wait: bool = False
     second_moment: Literal["full", "factored"] = "full"
+    significance: float | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -83,6 +86,8 @@ class VortexGrad:
             "exponent": number("vortex: exponent", self.exponent, "(0, inf)"),
             "eps": number("vortex: eps", self.eps, "(0, inf)"),
         }
+        if self.significance is not None:
+            checked["significance"] = number("vortex: significance", self.significance, "(0, inf)")
         count = len(checked["gains"])
         flags, capacity = self.bias_correction, self.capacity
         checked["bias_correction"] = (flags,) * count if isinstance(flags, bool) else tuple(map(bool, flags))
@@ -107,6 +112,8 @@ class VortexGrad:
             (turning and self.memory != "exponential", f"phases belong to decaying memories, not to memory={self.memory!r}"),
             (turning and self.initial == "gradient", 'initial="gradient" is for memories without a phase'),
             (self.memory != "exponential" and self.initial == "gradient", f"memory={self.memory!r} starts empty; leave initial out"),
+            (self.significance is not None and (self.gate == "none" or self.exponent != 1.0),
+             "significance is a rule for the gate: it needs one, and takes the place of exponent"),
             (self.wait and self.memory == "exponential", "wait is for windows and critical memories: others are never full"),
             (self.normalize and checked["direct"] == 0.0 and self.memory != "exponential",
              "normalize divides by a0 + Σ λ r, which is 0 while a memory that keeps gradients is empty; set direct above 0"),

@@ -29,6 +29,9 @@ BANKS = {
     "critical": VortexGrad((0.7, 0.9), (1.0, 2.0), memory="critical", capacity=(3, 5)),
     "critical by tensor": VortexGrad((0.8,), (1.0,), gate="tensor", memory="critical", normalize=True, exponent=2.0),
     "factored": VortexGrad(second_moment="factored"),
+    "t-test": VortexGrad(significance=2.0),
+    "t-test by tensor": VortexGrad((0.9,), (2.0,), gate="tensor", significance=1.5),
+    "t-test of a window": VortexGrad((0.0,), (2.0,), memory="window", capacity=6, significance=2.0),
 }
 BUFFERED = [name for name, bank in BANKS.items() if bank.memory != "exponential"]
 
@@ -71,6 +74,40 @@ def test_phases_equal_their_definition(gate, correct, normalize, exponent):
         expected.append(h / total if normalize else h)
     bank = VortexGrad(decays, gains, 0.7, gate, exponent, normalize, bias_correction=correct, phases=phases, eps=1e-300)
     np.testing.assert_allclose(run(bank, G), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_significant_window_is_students_t_test():
+    from scipy import stats
+
+    h = run(VortexGrad((0.0,), (2.0,), memory="window", capacity=6, significance=1.7, eps=1e-300), G)
+    opened = 0
+    for t in range(2, len(G) + 1):
+        past = G[max(0, t - 6) : t]
+        expected = abs(stats.ttest_1samp(past, 0.0).statistic) > 1.7
+        np.testing.assert_allclose(h[t - 1], G[t - 1] + 2.0 * expected * past.mean(0), rtol=1e-12, atol=1e-14)
+        opened += int(expected.sum())
+    assert 100 < opened < 400  # of 468: it says both
+
+
+@pytest.mark.parametrize("gate", ["coordinate", "tensor"])
+def test_significance_equals_its_definition(gate):
+    """t² = c (n − 1)/(1 − c) with n = 1/c0, from explicit weights."""
+    bank = VortexGrad((0.9, 0.5), (2.0, 3.0), 0.7, gate, significance=1.2, eps=1e-300)
+    expected, opened = [], []
+    for t in range(1, len(G) + 1):
+        h = 0.7 * G[t - 1]
+        for beta, gain in zip(bank.decays, bank.gains, strict=True):
+            w = beta ** np.arange(t - 1, -1, -1.0)
+            w /= w.sum()
+            m, v = np.tensordot(w, G[:t], 1), np.tensordot(w, G[:t] ** 2, 1)
+            c = (m**2).sum() / v.sum() if gate == "tensor" else m**2 / v
+            n = 1 / (w**2).sum()
+            is_open = t > 1 and c * (n - 1) / (1 - c) > 1.2**2
+            opened.append(np.mean(is_open))
+            h = h + gain * np.where(is_open, m, 0.0)
+        expected.append(h)
+    np.testing.assert_allclose(run(bank, G), expected, rtol=1e-9, atol=1e-11)
+    assert 0.1 < np.mean(opened) < 0.95
 
 
 @pytest.mark.parametrize("gate", ["coordinate", "tensor", "none"])
@@ -241,7 +278,7 @@ def test_compiled_steps_have_the_eager_bits(name):
     assert all(np.asarray(first[k]).tobytes() == np.asarray(second[k]).tobytes() for k in first)
 
 
-@pytest.mark.parametrize("name", ["phases", "factored", "phases by tensor"])
+@pytest.mark.parametrize("name", ["phases", "factored", "phases by tensor", "t-test", "t-test by tensor"])
 def test_machine_code_is_near_the_eager_step(name):
     pytest.importorskip("llvmlite")
     shapes = [(6, 5), (7,)]
@@ -290,6 +327,9 @@ def test_what_memories_cost():
         ({"memory": "window", "capacity": 0}, "capacity must be a whole number, at least 1"),
         ({"capacity": (1, 2, 3)}, "3 entries in capacity"),
         ({"wait": True}, "wait is for windows"),
+        ({"significance": 0.0}, "significance must be"),
+        ({"significance": 2.0, "gate": "none"}, "it needs one"),
+        ({"significance": 2.0, "exponent": 2.0}, "takes the place of exponent"),
         ({"second_moment": "factored", "gate": "tensor"}, "needs gate=\"coordinate\""),
         ({"memory": "window", "gate": "none", "direct": 0.0, "normalize": True}, "set direct above 0"),
     ],
