@@ -12,7 +12,7 @@ import optree
 
 from ..backend import is_array, is_inexact
 from ..table import Row
-from ..tape import PICK, BackwardPass, Node, ancestors
+from ..tape import PICK, BackwardPass, Node
 from ..tensor import DiffTensor
 from .programs import waves
 
@@ -30,9 +30,7 @@ def evaluate(tensors: Sequence[DiffTensor], values: Mapping[Node, Any]) -> list[
     """
     made = dict(values)
     roots = [t.node for t in tensors if t.raw is None and t.node is not None]
-    for node in reversed(ancestors(roots)):
-        if node in made:
-            continue
+    for node in reversed(_needed(roots, values)):
         row = node.row
         if row is None:
             raise KeyError(f"evaluate: no value was given for {node!r}")
@@ -46,6 +44,19 @@ def evaluate(tensors: Sequence[DiffTensor], values: Mapping[Node, Any]) -> list[
         inputs = [made[p] if x is None else x for x, p in zip(node.saved[1:], node.parents, strict=True)]
         made[node] = row.apply(inputs, **node.params) if row.variadic else row.apply(*inputs, **node.params)
     return [made[t.node] if t.raw is None else t.raw for t in tensors]  # type: ignore[index]
+
+
+def _needed(roots: Sequence[Node], given: Mapping[Node, Any]) -> list[Node]:
+    """The nodes to compute for ``roots``, oldest last: not what came before an input whose value was saved."""
+    order = [node for node in dict.fromkeys(roots) if node not in given]
+    seen = {*order, *given}
+    for node in order:  # the list grows while it is walked
+        saved = node.saved[1:] if node.row is not PICK else [None]
+        for x, parent in zip(saved, node.parents, strict=True):
+            if x is None and parent not in seen:
+                seen.add(parent)
+                order.append(parent)
+    return sorted(order, key=lambda node: node.serial, reverse=True)
 
 
 def assert_graph_equals_eager(fun: Callable, *args: Any, ulps: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 
 import autograd
-from autograd import OPS, DiffTensor, checkpoint, custom_vjp, ops, stop_gradient
+from autograd import OPS, DiffTensor, checkpoint, custom_vjp, jvp, ops, stop_gradient
 from autograd.batching import rule_of
 from autograd.testing import (
     assert_graph_equals_eager,
@@ -261,3 +261,15 @@ def test_windows_that_padding_shifts_do_not_tile(monkeypatch):
     y = DiffTensor(x.raw, requires_grad=True)
     ops.max_pool(y, **params)[0].sum().backward()
     assert y.grad.tolist() == [[[1.0, 0.0]]]
+
+
+def test_a_graph_ends_where_a_value_is_known():
+    """Inside, the derivative is taken at a constant: the graph needs its value, not how it was come by."""
+
+    def directional(x):
+        def outer(y):
+            return jvp(ops.j1, (np.float64(-1.8),), (y,))[1]
+
+        return jvp(outer, (x[0],), (x[1],))[1]
+
+    assert_graph_equals_eager(directional, np.array([0.5, 2.0]))
