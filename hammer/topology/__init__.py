@@ -6,10 +6,11 @@
 
 Files: ``metric`` (distances, landmarks) and ``components`` (H0 by spanning trees) need nothing; ``clouds``, ``landscapes`` with
 ``basins``, and ``graphs`` make Diagrams (``diagram``); ``summaries``, ``matching`` and ``losses`` compute of them by operations of
-``autograd.ops``; ``collect`` makes clouds of models and series; ``dimension`` and ``monitor`` look at runs. Only dimensions above 0
-need gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
+``autograd.ops``; ``collect`` makes clouds of models and series; ``dimension`` and ``monitor`` look at runs; ``pictures`` and ``page`` show diagrams,
+``stored`` keeps them. Only dimensions above 0 need gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
 """
 
+from . import pictures
 from .basins import Basins, basins
 from .clouds import alpha, rips
 from .collect import Trajectory, activation_clouds, flat, gradient_cloud, periodicity, sliding_windows
@@ -22,6 +23,8 @@ from .losses import connectivity, prescribed, separation, smoothness, spread, to
 from .matching import Matching, bottleneck, bottleneck_matching, wasserstein, wasserstein_matching
 from .metric import Landmarks, distances, farthest_points
 from .monitor import Monitor
+from .page import save_html, to_html
+from .stored import load_diagrams, save_diagrams
 from .summaries import (
     betti_curve,
     image_bound,
@@ -34,9 +37,10 @@ from .summaries import (
 __all__ = [
     "Basins", "Diagram", "Landmarks", "Landscape", "Matching", "Monitor", "PHDimension", "Path", "Trajectory",
     "activation_clouds", "alpha", "basins", "betti_curve", "bottleneck", "bottleneck_matching", "computation_edges",
-    "connectivity", "cubical", "distances", "farthest_points", "flat", "gradient_cloud", "graph_components", "image_bound",
-    "layer_components", "loss_landscape", "loss_path", "neural_persistence", "periodicity", "persistence_entropy",
-    "persistence_image", "persistence_landscape", "ph_dimension", "prescribed", "random_directions", "rips", "separation",
-    "sliding_windows", "smoothness", "spanning_tree", "spread", "to_target", "total_persistence", "wasserstein",
+    "connectivity", "cubical", "distances", "farthest_points", "flat", "gradient_cloud", "graph_components",
+    "image_bound", "layer_components", "load_diagrams", "loss_landscape", "loss_path", "neural_persistence",
+    "periodicity", "persistence_entropy", "persistence_image", "persistence_landscape", "ph_dimension", "pictures",
+    "prescribed", "random_directions", "rips", "save_diagrams", "save_html", "separation", "sliding_windows",
+    "smoothness", "spanning_tree", "spread", "to_html", "to_target", "total_persistence", "wasserstein",
     "wasserstein_matching",
 ]  # fmt: skip
