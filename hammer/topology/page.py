@@ -101,7 +101,7 @@ def _landscape(shape: Landscape) -> dict[str, Any]:
     values = shape.values
     tree = basins(values)
     deep = min(tree.count(), MOST_BASINS)  # those of depth 0 are equal values
-    kept = np.sort(np.argsort(-tree.depths, kind="stable")[:deep])  # closed under parents, which are as deep or deeper
+    kept = np.argsort(-tree.depths, kind="stable")[:deep]  # parents, as deep or deeper, come before
     number = {int(b): k for k, b in enumerate(kept)}
     found = []
     for b in kept:

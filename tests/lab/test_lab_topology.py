@@ -54,6 +54,7 @@ def test_the_page_of_a_run(trained: Path, monkeypatch: pytest.MonkeyPatch, capsy
         wanted = topology.layer_components(state["model"]["1.weight"])
         assert frame[0]["total"] == pytest.approx(float(topology.total_persistence(wanted)), rel=1e-4)
         assert frame[0]["count"] == len(wanted)
+    assert [frame[0]["count"] for frame in path["frames"]] == [3, 4]
     flat = [topology.flat([state["model"][k] for k in sorted(state["model"])]) for state in states]
     (wanted,) = topology.rips(np.stack(flat), (0,))
     assert path["frames"][-1][0]["longest"] == pytest.approx(wanted.lifetimes.max(), rel=1e-4)

@@ -43,8 +43,8 @@ def test_a_barcode_has_a_bar_of_the_right_length_for_each_feature():
     bars = {s: [re.findall(r"[\d.]+", e.get("d")) for e in drawn(svg, "path", f"s{s}") if "bar" in e.get("class")] for s in (0, 1)}  # fmt: skip
     lengths = {s: sorted(float(b[2]) - float(b[0]) for b in found) for s, found in bars.items()}
     assert len(lengths[0]) == 3 and len(lengths[1]) == 2
-    unit = lengths[1][1] / 1.4
-    assert lengths[1][0] == pytest.approx(0.1 * unit, abs=0.2)
+    unit = 304 / (1.06 * 1.7)
+    assert lengths[1] == pytest.approx([0.1 * unit, 1.4 * unit], abs=0.2)
     assert lengths[0] == pytest.approx([0.25 * unit, 0.5 * unit, 1.06 * 1.7 * unit], abs=0.2)  # the last never dies
     assert "components: 3 of 3" in svg
     assert "components: 2 of 3" in pictures.barcode(PARTS, most=1)
