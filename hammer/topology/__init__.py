@@ -6,7 +6,8 @@
 
 Files: ``metric`` (distances, landmarks) and ``components`` (H0 by spanning trees) need nothing; ``clouds``, ``landscapes`` with
 ``basins``, and ``graphs`` make Diagrams (``diagram``); ``summaries``, ``matching`` and ``losses`` compute of them by operations of
-``autograd.ops``; ``collect`` makes clouds of models and series; ``dimension`` and ``monitor`` look at runs; ``pictures`` and ``page`` show diagrams,
+``autograd.ops``; ``collect`` makes clouds of models and series; ``dimension`` and ``monitor`` look at runs, by way
+of ``sketch``, and ``topograd`` acts on them; ``pictures`` and ``page`` show diagrams,
 ``stored`` keeps them. Only dimensions above 0 need gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
 """
 
@@ -33,9 +34,10 @@ from .summaries import (
     persistence_landscape,
     total_persistence,
 )
+from .topograd import TopoGrad
 
 __all__ = [
-    "Basins", "Diagram", "Landmarks", "Landscape", "Matching", "Monitor", "PHDimension", "Path", "Trajectory",
+    "Basins", "Diagram", "Landmarks", "Landscape", "Matching", "Monitor", "PHDimension", "Path", "TopoGrad", "Trajectory",
     "activation_clouds", "alpha", "basins", "betti_curve", "bottleneck", "bottleneck_matching", "computation_edges",
     "connectivity", "cubical", "distances", "farthest_points", "flat", "gradient_cloud", "graph_components",
     "image_bound", "layer_components", "load_diagrams", "loss_landscape", "loss_path", "neural_persistence",
