@@ -6,9 +6,9 @@
 
 Files: ``metric`` (distances, landmarks) and ``components`` (H0 by spanning trees) need nothing; ``clouds``, ``landscapes`` with
 ``basins``, and ``graphs`` make Diagrams (``diagram``); ``summaries``, ``matching`` and ``losses`` compute of them by operations of
-``autograd.ops``; ``collect`` makes clouds of models and series; ``dimension`` and ``monitor`` look at runs, by way
-of ``sketch``, and ``topograd`` acts on them; ``pictures`` and ``page`` show diagrams,
-``stored`` keeps them. Only dimensions above 0 need gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
+``autograd.ops``; ``collect`` makes clouds of models and series, ``mapping`` a graph of a cloud; ``dimension`` and ``monitor`` look at runs, by
+way of ``sketch``, and ``topograd`` acts on them; ``pictures`` and ``page`` show diagrams, ``stored`` keeps them. Only dimensions above 0 need
+gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
 """
 
 from . import pictures
@@ -21,6 +21,7 @@ from .dimension import PHDimension, ph_dimension
 from .graphs import computation_edges, graph_components, layer_components, neural_persistence
 from .landscapes import Landscape, Path, cubical, loss_landscape, loss_path, random_directions
 from .losses import connectivity, prescribed, separation, smoothness, spread, to_target
+from .mapping import MapperGraph, mapper
 from .matching import Matching, bottleneck, bottleneck_matching, wasserstein, wasserstein_matching
 from .metric import Landmarks, distances, farthest_points
 from .monitor import Monitor
@@ -37,12 +38,12 @@ from .summaries import (
 from .topograd import TopoGrad
 
 __all__ = [
-    "Basins", "Diagram", "Landmarks", "Landscape", "Matching", "Monitor", "PHDimension", "Path", "TopoGrad", "Trajectory",
-    "activation_clouds", "alpha", "basins", "betti_curve", "bottleneck", "bottleneck_matching", "computation_edges",
-    "connectivity", "cubical", "distances", "farthest_points", "flat", "gradient_cloud", "graph_components",
-    "image_bound", "layer_components", "load_diagrams", "loss_landscape", "loss_path", "neural_persistence",
-    "periodicity", "persistence_entropy", "persistence_image", "persistence_landscape", "ph_dimension", "pictures",
-    "prescribed", "random_directions", "rips", "save_diagrams", "save_html", "separation", "sliding_windows",
-    "smoothness", "spanning_tree", "spread", "to_html", "to_target", "total_persistence", "wasserstein",
-    "wasserstein_matching",
+    "Basins", "Diagram", "Landmarks", "Landscape", "MapperGraph", "Matching", "Monitor", "PHDimension", "Path",
+    "TopoGrad", "Trajectory", "activation_clouds", "alpha", "basins", "betti_curve", "bottleneck",
+    "bottleneck_matching", "computation_edges", "connectivity", "cubical", "distances", "farthest_points", "flat",
+    "gradient_cloud", "graph_components", "image_bound", "layer_components", "load_diagrams", "loss_landscape",
+    "loss_path", "mapper", "neural_persistence", "periodicity", "persistence_entropy", "persistence_image",
+    "persistence_landscape", "ph_dimension", "pictures", "prescribed", "random_directions", "rips", "save_diagrams",
+    "save_html", "separation", "sliding_windows", "smoothness", "spanning_tree", "spread", "to_html", "to_target",
+    "total_persistence", "wasserstein", "wasserstein_matching",
 ]  # fmt: skip
