@@ -4,8 +4,8 @@
     (pits, holes) = cubical(values)                 # of a function on a grid; basins(values) for its minima and passes
     total_persistence(loops)                        # a number; with a recorded DiffTensor as points, one with a gradient
 
-Files: ``metric`` (distances, landmarks) and ``components`` (H0 by spanning trees) need nothing; ``clouds``, ``landscapes`` with
-``basins``, and ``graphs`` make Diagrams (``diagram``); ``summaries``, ``matching`` and ``losses`` compute of them by operations of
+Files: ``metric`` (distances, landmarks) and ``components`` (H0 by spanning trees) need nothing; ``clouds``, ``witnesses``,
+``landscapes`` with ``basins``, and ``graphs`` make Diagrams (``diagram``); ``summaries``, ``matching`` and ``losses`` compute of them by operations of
 ``autograd.ops``; ``collect`` makes clouds of models and series, ``mapping`` a graph of a cloud; ``dimension`` and ``monitor`` look at runs, by
 way of ``sketch``, and ``topograd`` acts on them; ``pictures`` and ``page`` show diagrams, ``stored`` keeps them. Only dimensions above 0 need
 gudhi (``libraries``): ``pip install "hammer-grad[topology]"``.
@@ -36,6 +36,7 @@ from .summaries import (
     total_persistence,
 )
 from .topograd import TopoGrad
+from .witnesses import witness, witness_times
 
 __all__ = [
     "Basins", "Diagram", "Landmarks", "Landscape", "MapperGraph", "Matching", "Monitor", "PHDimension", "Path",
@@ -45,5 +46,5 @@ __all__ = [
     "loss_path", "mapper", "neural_persistence", "periodicity", "persistence_entropy", "persistence_image",
     "persistence_landscape", "ph_dimension", "pictures", "prescribed", "random_directions", "rips", "save_diagrams",
     "save_html", "separation", "sliding_windows", "smoothness", "spanning_tree", "spread", "to_html", "to_target",
-    "total_persistence", "wasserstein", "wasserstein_matching",
+    "total_persistence", "wasserstein", "wasserstein_matching", "witness", "witness_times",
 ]  # fmt: skip
