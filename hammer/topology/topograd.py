@@ -9,6 +9,7 @@ those of fewer than ``share`` of the points are outliers and do not count. Of gr
 
 So two groups of opposite gradients (a step that jumps across a valley, two batches that want different things) shrink the step, and
 noise about one mean, however large, does not: that is what it differs in from a coherence of single gradients, as VortexGrad's.
+Where the rate can be tuned it did not help (experiments/topograd_first_look).
 """
 
 import math
