@@ -1,6 +1,6 @@
 """``hammer topology``: the page of a run, of stored diagrams, or of a grid of numbers.
 
-Of a run it reads the checkpoints: the layers' weighted graphs and the path of the weights at each of them; and, with the config that
+Of a run it reads the checkpoints: the layers' weighted graphs and the path of the model at each of them; and, with the config that
 they keep, it builds the model and the data again for a slice of the training loss around the last weights.
 """
 
@@ -19,7 +19,7 @@ MOMENTS = 60
 """At most so many checkpoints are shown, evenly chosen, the last one included."""
 WEIGHTS = 2_000_000
 """Layers with more weights are left out: their graphs take too long."""
-PATH = "path of the weights"
+PATH = "path of the model"
 MADE_BY = "runs keep one of every epoch with: hammer run CONFIG training.save_every_epoch=true"
 
 
@@ -130,7 +130,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
 
 
 def _path(models: dict[str, dict]) -> dict[str, dict[str, Any]]:
-    """The cloud of the weights so far, at each moment from the third on."""
+    """The cloud of all numbers of the model (parameters and buffers) so far, at each moment from the third on."""
     from hammer.topology import distances, flat, rips
 
     if len(models) < 3:

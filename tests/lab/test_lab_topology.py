@@ -46,7 +46,7 @@ def test_the_page_of_a_run(trained: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert sorted(Path("runs/small").iterdir()) == sorted([*before, Path("runs/small/topology.html")])
     page = data_of(Path("runs/small/topology.html"))
     path, *layers = page["sets"]
-    assert path["name"] == "path of the weights" and len(path["moments"]) == 2  # from the third checkpoint on
+    assert path["name"] == "path of the model" and len(path["moments"]) == 2  # from the third checkpoint on
     assert [one["name"] for one in layers] == ["graph of 1.weight", "graph of 4.weight"]
     states = [load_state(one.path) for one in CheckpointFolder("runs/small").saved()]
     assert layers[0]["moments"] == [f"epoch {k}, step {8 * k}" for k in (1, 2, 3, 4)]
