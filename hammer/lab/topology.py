@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import UsageError
 
 MOMENTS = 60
@@ -71,6 +69,8 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _read(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
     """Diagrams, landscape, and a line about them."""
+    import numpy as np
+
     from hammer.topology import Diagram, cubical, load_diagrams
 
     run = arguments.run
@@ -99,6 +99,8 @@ def _dimensions() -> tuple[int, ...]:
 
 
 def _of_run(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
+    import numpy as np
+
     from autograd.train import CheckpointError, CheckpointFolder, load_state
 
     run = arguments.run
@@ -131,6 +133,8 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
 
 def _path(models: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """The cloud of all numbers of the model (parameters and buffers) so far, at each moment from the third on."""
+    import numpy as np
+
     from hammer.topology import distances, flat, rips
 
     if len(models) < 3:
@@ -142,6 +146,8 @@ def _path(models: dict[str, dict]) -> dict[str, dict[str, Any]]:
 
 def _layers(states: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """The components of each matrix of weights as a graph, strongest edge first, at each moment."""
+    import numpy as np
+
     from hammer.topology import layer_components
 
     found: dict[str, dict[str, Any]] = {}
@@ -160,6 +166,8 @@ def _layers(states: dict[str, dict]) -> dict[str, dict[str, Any]]:
 
 def _slice(arguments: argparse.Namespace, state: dict) -> Any:
     """The training loss around the weights of a checkpoint, in two random filter-normalised directions; None, and why, if it cannot be had."""
+    import numpy as np
+
     from autograd.train import DataError, Loader
     from autograd.train.config import ConfigError, parse
     from hammer.topology import loss_landscape, random_directions
