@@ -102,6 +102,14 @@ COMMANDS = {
         ("energy", "energy calibrate --out mine.json", "energy calibrate --record runs.json --seconds 20",
          "energy calibrate --runs runs.json --wall watts.csv --out mine.json"),
     ),
+    "topology": Command(
+        "topology:command", "a page of the shape of a training run: barcodes over epochs, loss landscape, merge tree", "topology:options",
+        "Write one HTML page, which needs no network: barcodes beside diagrams of the weights at every checkpoint, with a slider, and a\n"
+        "slice of the loss around the last weights with its minima, passes and merge tree. RUN is the folder of checkpoints of `hammer\n"
+        "run` (training.checkpoint_dir; set training.save_every_epoch=true), a checkpoint, or stored diagrams or numbers.",
+        ("topology runs/mnist", "topology runs/mnist --landscape 41 --radius 0.5 --out page.html", "topology diagrams.json --pictures figures",
+         "topology landscape.npy"),
+    ),
     "doctor": Command(
         "doctor:doctor", "show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"
     ),

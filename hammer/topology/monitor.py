@@ -3,9 +3,8 @@
     Trainer(model, callbacks=[Monitor("weights")])                 # figures in every epoch's row
     optimizer = Optimizer(params, chain(monitor.link(), adamw(1e-3)))   # of gradients, without a Trainer; monitor.report() tells
 
-It changes nothing: gradients, parameters and random streams are those of a run without it, to the bit. Points are *sketches*: each
-coordinate (of at most ``COORDINATES``, drawn once) is added with a random sign to one of ``width`` sums (Charikar, Chen &
-Farach-Colton 2002), which keeps squared distances right on average, with a relative deviation of about √(2 / width).
+It changes nothing: gradients, parameters and random streams are those of a run without it, to the bit. Points are
+sketches of ``width`` numbers (see ``sketch``).
 """
 
 import time
@@ -13,17 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from autograd import backend
 from autograd.gradients import GradientTransform
 from autograd.gradients.base import Link
-from autograd.sparse import RowSparse
 from autograd.train.callbacks import Callback
 
 from .clouds import rips
 from .matching import wasserstein
+from .sketch import Sketch
 from .summaries import persistence_entropy, total_persistence
 
-COORDINATES = 65536
 FEWEST = 16
 """Points below which there is no report."""
 LONGEST = 64
@@ -71,7 +68,7 @@ class Monitor(Callback):
         self.state = {"reports": [], "alerts": []}
         self.seen = self.skipped = 0
         self._points: list[np.ndarray] = []
-        self._sketch: tuple[np.ndarray, np.ndarray, np.ndarray, int] | None = None
+        self._sketch = Sketch(width, seed)
         self._began: float | None = None
         self._spent = self._point_cost = self._report_cost = 0.0
         self._lives: np.ndarray | None = None
@@ -165,17 +162,11 @@ class Monitor(Callback):
         return found
 
     def _sketched(self, arrays: list) -> np.ndarray:
-        line = np.concatenate([_numbers(a) for a in arrays if a is not None] or [np.zeros(0)])
-        if len(line) <= self.width:
-            return line
-        if self._sketch is None or self._sketch[3] != len(line):
-            rng = np.random.default_rng(self.seed)
-            taken = np.sort(rng.choice(len(line), min(len(line), COORDINATES), replace=False))
-            signs = rng.choice([-1.0, 1.0], len(taken)) * np.sqrt(len(line) / len(taken))
-            self._sketch = taken, rng.integers(0, self.width, len(taken)), signs, len(line)
-            self._points.clear()  # those before have another length
-        taken, buckets, signs, _ = self._sketch
-        return np.bincount(buckets, weights=line[taken] * signs, minlength=self.width)
+        before = self._sketch.length
+        point = self._sketch(arrays)
+        if self._sketch.length != before:
+            self._points.clear()  # those before are of other numbers
+        return point
 
 
 def unusual(value: float, before: list[float]) -> bool:
@@ -184,11 +175,6 @@ def unusual(value: float, before: list[float]) -> bool:
         return False
     middle = float(np.median(before))
     return value > middle + UNUSUAL * 1.4826 * float(np.median(np.abs(np.array(before) - middle)))
-
-
-def _numbers(array: Any) -> np.ndarray:
-    dense = array.dense() if isinstance(array, RowSparse) else array
-    return np.asarray(backend.to_device(dense, "cpu"), np.float64).reshape(-1)
 
 
 class _Observing(Link):

@@ -45,3 +45,18 @@ def test_a_small_network_groks_with_weight_decay_and_not_without():
     ruled = with_decay["steps"][with_decay["held"] >= 0.95][0]
     assert ruled > 1.5 * learnt
     assert without["train"][-1] >= 0.99 and without["held"][-1] < 0.2
+
+
+def test_paths_between_networks():
+    """A network with its hidden units in another order is matched with itself; a barrier is the depth of the second basin."""
+    study = studies.load(ROOT / "mode_connectivity")
+    rng = np.random.default_rng(0)
+    a, order = study.start(16, rng), rng.permutation(16)
+    b = [a[0][:, order], a[1][order], a[2][order], a[3]]
+    assert all(map(np.array_equal, study.matched(a, b), a))
+    x, y = rng.standard_normal((5, 64)), np.eye(10)[:5]
+    assert float(study.loss(a, x, y)) == float(study.loss(study.matched(a, b), x, y))
+    assert study.barrier(np.array([0.0, 3.0, 1.0, 2.0, 0.5])) == 2.5
+    assert study.barrier(np.array([2.0, 1.0, 0.0, 4.0])) == 0.0
+    middle = study.bend(a, [p + 1 for p in a], a, 0.5)
+    assert all(np.allclose(m, p + 0.5) for m, p in zip(middle, a, strict=True))

@@ -1,0 +1,221 @@
+"""``hammer topology``: the page of a run, of stored diagrams, or of a grid of numbers.
+
+Of a run it reads the checkpoints: the layers' weighted graphs and the path of the model at each of them; and, with the config that
+they keep, it builds the model and the data again for a slice of the training loss around the last weights.
+"""
+
+import argparse
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+MOMENTS = 60
+"""At most so many checkpoints are shown, evenly chosen, the last one included."""
+WEIGHTS = 2_000_000
+"""Layers with more weights are left out: their graphs take too long."""
+PATH = "path of the model"
+MADE_BY = "runs keep one of every epoch with: hammer run CONFIG training.save_every_epoch=true"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="a folder of checkpoints, a checkpoint, a JSON file of topology.save_diagrams, or a 2-D array in an .npy file",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: RUN/topology.html, or beside the file)"
+    )
+    parser.add_argument(
+        "--landscape", type=int, default=25, metavar="N", help="cells along a side of the slice of the loss; 0: none (default: 25)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--radius", type=float, default=1.0, help="how far the slice goes, in norms of the weights (default: 1)"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=256, metavar="N", help="training examples that the loss is of (default: 256)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the slice's directions (default: 0)")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="write SVG and PNG pictures of the last moment there too"
+    )
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """What ``hammer topology`` does; returns 0."""
+    from hammer.topology import save_html
+
+    run, out = arguments.run, arguments.out
+    if arguments.landscape < 0 or arguments.landscape == 1:
+        raise UsageError(f"--landscape: 0 or at least 2 cells, not {arguments.landscape}")
+    if not arguments.radius > 0 or arguments.examples < 1:
+        raise UsageError("--radius must be above 0, and --examples at least 1")
+    try:
+        sets, shape, about = _read(arguments)
+        out = out or (run / "topology.html" if run.is_dir() else run.with_suffix(".html"))
+        save_html(out, sets, shape, f"Topology of {run.resolve().name}", about)
+        if arguments.pictures is not None:
+            _pictures(arguments.pictures, sets or {}, shape)
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    print(f"{about}\npage: {out}")
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
+    """Diagrams, landscape, and a line about them."""
+    import numpy as np
+
+    from hammer.topology import Diagram, cubical, load_diagrams
+
+    run = arguments.run
+    if run.is_dir() or run.suffix == ".safetensors":
+        return _of_run(arguments)
+    if not run.exists():
+        raise UsageError(f"{run}: there is no such file or folder")
+    if run.suffix == ".json":
+        sets, shape = load_diagrams(run)
+        moments = sum(len(one) for one in sets.values())
+        return sets, shape, f"{moments} moments of {len(sets)} sets of diagrams from {run.name}"
+    if run.suffix == ".npy":
+        values = np.load(run, allow_pickle=False)
+        if values.ndim != 2:
+            raise UsageError(f"{run}: needs an array with two axes, not of shape {values.shape}")
+        found: tuple[Diagram, ...] = cubical(values, _dimensions())
+        return {"sublevel sets": {"": found}}, values, f"{values.shape[0]} × {values.shape[1]} numbers from {run.name}"
+    raise UsageError(f"{run}: is no folder of checkpoints, and no .safetensors, .json or .npy file")
+
+
+def _dimensions() -> tuple[int, ...]:
+    if importlib.util.find_spec("gudhi") is not None and importlib.util.find_spec("sklearn") is not None:
+        return (0, 1)
+    print('only components: loops need gudhi, pip install "hammer-grad[topology]"', file=sys.stderr)
+    return (0,)
+
+
+def _of_run(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
+    import numpy as np
+
+    from autograd.train import CheckpointError, CheckpointFolder, load_state
+
+    run = arguments.run
+    try:
+        paths = [one.path for one in CheckpointFolder(run).saved()] if run.is_dir() else [run]
+        if not paths:
+            raise UsageError(f"{run}: there is no checkpoint in this folder; {MADE_BY}")
+        if len(paths) > MOMENTS:
+            print(f"{len(paths)} checkpoints, of which {MOMENTS} are shown", file=sys.stderr)
+            paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, MOMENTS).round().astype(int))]
+        states = {}
+        for path in paths:
+            state = load_state(path)
+            if not isinstance(state.get("model"), dict) or not isinstance(state.get("place"), dict):
+                raise UsageError(f"{path}: is no checkpoint of a training run: it holds no model and no place")
+            states[f"epoch {state['place']['epoch']}, step {state['place']['step']}"] = state
+    except CheckpointError as error:
+        raise UsageError(str(error)) from None
+    *_, last = states.values()
+    sets = _path({label: state["model"] for label, state in states.items()}) | _layers(states)
+    shape = _slice(arguments, last) if arguments.landscape else None
+    if len(states) == 1:
+        print(f"one checkpoint only, so that there is no evolution; {MADE_BY}", file=sys.stderr)
+    if not sets and shape is None:
+        raise UsageError(f"{run}: its model has no matrix of weights to show")
+    count = f"{len(states)} checkpoint{'s' * (len(states) > 1)}"
+    of = f"; the training loss of {arguments.examples} examples or fewer around the last" if shape is not None else ""
+    return sets, shape, f"{count} of {run.name}: {next(iter(states))} to {next(reversed(states))}{of}"
+
+
+def _path(models: dict[str, dict]) -> dict[str, dict[str, Any]]:
+    """The cloud of all numbers of the model (parameters and buffers) so far, at each moment from the third on."""
+    import numpy as np
+
+    from hammer.topology import distances, flat, rips
+
+    if len(models) < 3:
+        return {}
+    d = distances(np.stack([flat([a for a in model.values() if a.dtype.kind == "f"]) for model in models.values()]))
+    wanted = _dimensions()
+    return {PATH: {label: rips(d[: k + 1, : k + 1], wanted, "precomputed") for k, label in enumerate(models) if k >= 2}}
+
+
+def _layers(states: dict[str, dict]) -> dict[str, dict[str, Any]]:
+    """The components of each matrix of weights as a graph, strongest edge first, at each moment."""
+    import numpy as np
+
+    from hammer.topology import layer_components
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, first in next(iter(states.values()))["model"].items():
+        if first.ndim < 2 or first.dtype.kind != "f":
+            continue
+        if first.size > WEIGHTS:
+            print(f"{name}: {first.size:,} weights are too many for its graph; left out", file=sys.stderr)
+            continue
+        weights = {label: state["model"][name] for label, state in states.items()}
+        kept = {label: layer_components(w) for label, w in weights.items() if np.isfinite(w).all() and w.any()}
+        if kept:
+            found[f"graph of {name}"] = kept
+    return found
+
+
+def _slice(arguments: argparse.Namespace, state: dict) -> Any:
+    """The training loss around the weights of a checkpoint, in two random filter-normalised directions; None, and why, if it cannot be had."""
+    import numpy as np
+
+    from autograd.train import DataError, Loader
+    from autograd.train.config import ConfigError, parse
+    from hammer.topology import loss_landscape, random_directions
+
+    from .training import names, setup
+
+    config = state.get("about", {}).get("config")
+    if not isinstance(config, dict):
+        print("no landscape: the checkpoint keeps no config, so its loss is not known", file=sys.stderr)
+        return None
+    names.register_all()
+    try:
+        names.register_named(config, "the checkpoint's config")
+        checked = parse({key: value for key, value in config.items() if key != "logging"}, "the checkpoint's config")
+        prepared = setup.prepare(checked)
+        trainer, dataset = prepared.trainer, prepared.train.dataset
+        trainer.model.load_state_dict(state["model"])
+        batch = next(iter(Loader(dataset, arguments.examples, shuffle=True, seed=0, augment=False).batches()))
+    except (ConfigError, DataError, ImportError, KeyError, ValueError) as error:
+        print(f"no landscape: {error}", file=sys.stderr)
+        return None
+    model = trainer.model
+    weights = {name: p.numpy().copy() for name, p in model.named_parameters()}
+
+    def loss(params: dict[str, Any]) -> float:
+        model.load_state_dict(params, strict=False)
+        return float(trainer.compute(batch)[2])
+
+    directions = random_directions(weights, 2, np.random.default_rng(arguments.seed))
+    with model.evaluating():
+        found = loss_landscape(loss, weights, directions, arguments.radius, arguments.landscape)
+    if not np.isfinite(found.values).all():
+        raise UsageError("--radius: the loss is not finite everywhere in the slice; choose a smaller one")
+    return found
+
+
+def _pictures(folder: Path, sets: dict[str, Any], shape: Any) -> None:
+    from autograd.atomic import write_atomically
+    from hammer.topology import basins, pictures
+    from hammer.topology.stored import as_landscape
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, moments in sets.items():
+        plain = re.sub(r"\W+", "_", name).strip("_") or "diagrams"
+        last = moments[next(reversed(moments))]
+        for kind in (pictures.barcode, pictures.persistence_diagram, pictures.betti_curves):
+            write_atomically(folder / f"{plain}_{kind.__name__}.svg", kind(last))
+    if shape is not None:
+        values = as_landscape(shape).values  # type: ignore[union-attr]
+        write_atomically(folder / "landscape.png", pictures.image(values, max(1, 600 // max(values.shape))))
+        write_atomically(folder / "merge_tree.svg", pictures.merge_tree(basins(values)))
