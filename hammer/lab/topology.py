@@ -42,6 +42,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the slice's directions (default: 0)")
     parser.add_argument(
+        "--config", type=Path, metavar="CONFIG", help="the run's config, if it names code of your own (module:function)"
+    )
+    parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="write SVG and PNG pictures of the last moment there too"
     )
 
@@ -180,7 +183,8 @@ def _slice(arguments: argparse.Namespace, state: dict) -> Any:
         return None
     names.register_all()
     try:
-        names.register_named(config, "the checkpoint's config")
+        if arguments.config is not None:  # what a checkpoint alone names is not imported: it is data
+            names.register_own(arguments.config, [])
         checked = parse({key: value for key, value in config.items() if key != "logging"}, "the checkpoint's config")
         prepared = setup.prepare(checked)
         trainer, dataset = prepared.trainer, prepared.train.dataset

@@ -100,6 +100,26 @@ def test_one_checkpoint_without_a_config(trained: Path, tmp_path: Path, capsys: 
     assert "is no checkpoint of a training run" in capsys.readouterr().err
 
 
+def test_a_checkpoint_alone_imports_nothing(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that a checkpoint names runs only if the person gives a config that names it too."""
+    monkeypatch.chdir(tmp_path)
+    Path("mycode.py").write_text(
+        "from pathlib import Path\nfrom autograd import nn\nPath('imported').touch()\n"
+        "def net(in_features, out_features, rng):\n    return nn.Sequential(nn.Flatten(), nn.Linear(in_features, out_features, rng=rng))\n"
+    )
+    Path("own.yaml").write_text(SMALL.replace("{name: mlp, hidden: [8]}", "{name: 'mycode:net'}"))
+    *_, last = CheckpointFolder(trained / "runs/small").saved()
+    state = load_state(last.path)
+    state["about"]["config"]["model"]["architecture"] = {"name": "mycode:net"}
+    save_state("one.safetensors", state)
+    assert main(["topology", "one.safetensors", "--landscape", "3"]) == 0
+    assert "no landscape" in capsys.readouterr().err and not Path("imported").exists()
+    assert main(["topology", "one.safetensors", "--landscape", "3", "--config", "own.yaml"]) == 0
+    assert Path("imported").exists()
+
+
 def test_stored_diagrams_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (components,) = topology.rips(np.random.default_rng(0).standard_normal((9, 2)), (0,))
     topology.save_diagrams(tmp_path / "d.json", {"a": {"1": components, "2": components}})

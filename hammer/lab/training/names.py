@@ -115,19 +115,15 @@ def register_own(path: Path, overrides: Sequence[str]) -> None:
         return  # load_config says what is wrong with it
     content = read_file(path)
     values, _ = (read_toml(content, str(path)), {}) if path.suffix == ".toml" else read_yaml(content, str(path))
-    if isinstance(values, dict):
-        register_named(override(values, overrides), str(path))
-
-
-def register_named(values: Mapping[str, Any], where: str) -> None:
-    """The same for a config as a mapping, such as a checkpoint keeps; ``where`` says in errors what it is from."""
+    if not isinstance(values, dict):
+        return
     for (section, key), kind in _PLACES.items():
-        part = values.get(section)
+        part = override(values, overrides).get(section)
         named = part.get(key) if isinstance(part, Mapping) else None
         for one in named if isinstance(named, list) else [named]:
             name = one.get("name") if isinstance(one, Mapping) else one
             if isinstance(name, str) and _OWN.fullmatch(name) and name not in registered(kind):
-                register(kind, name, _imported(name, f"{where}: {section}.{key}"), SUPPLIED[kind])
+                register(kind, name, _imported(name, f"{path}: {section}.{key}"), SUPPLIED[kind])
 
 
 def _imported(name: str, where: str) -> Callable[..., Any]:
