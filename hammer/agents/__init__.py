@@ -9,22 +9,27 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``local`` is for ranks that meet every H steps, ``gossip`` for ranks that talk to neighbours only, ``wire`` for compression on
   the way;
 * ``team`` puts data parallel training below ``autograd.train.Trainer``;
+* ``recorder`` notes what every operation takes, ``timeline`` shows it, and ``scaling`` takes it to ranks that are not there;
+  ``watchdog`` ends a wait that is too long;
 * ``launch`` knows what ``mpiexec`` needs on this machine.
 """
 
-from . import attacks, launch, robust
+from . import attacks, launch, robust, scaling
 from .communicator import AgentsError, Alone, Communicator, Pending, world
 from .data_parallel import Shares, all_reduce
 from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
 from .local import local_steps, share_parameters
+from .recorder import Recorder, StepMarks
 from .reduction import TreeSum, share, tree_cost
 from .robust import aggregate
 from .team import Team
 from .threads import run
+from .timeline import Timeline
 from .wire import compressed
 
 __all__ = [
-    "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Shares", "Team", "TreeSum", "aggregate", "all_reduce", "attacks",
-    "complete", "compressed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "share",
+    "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Recorder", "Shares", "StepMarks", "Team",
+    "Timeline", "TreeSum", "aggregate", "all_reduce", "attacks",
+    "complete", "compressed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling", "share",
     "share_parameters", "torus", "tree_cost", "world",
 ]  # fmt: skip

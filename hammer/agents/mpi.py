@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from .communicator import TIMEOUT, AgentsError, Communicator, Pending, check_neighbours, check_op, check_parts, check_rank
+from .communicator import (
+    TIMEOUT,
+    AgentsError,
+    Communicator,
+    Pending,
+    check_neighbours,
+    check_op,
+    check_parts,
+    check_rank,
+)
 from .watchdog import Watchdog
 
 TAG = 1
