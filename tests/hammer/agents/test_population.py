@@ -36,6 +36,7 @@ def test_how_many_inherit(size, heirs):
     members = [agents.Member(r, float(-r), {"lr": 1.0}) for r in range(size)]
     found = agents.Truncation()(members, np.random.default_rng(0))
     assert sum(d.parent != r for r, d in enumerate(found)) == heirs
+    assert sum(d.settings != {"lr": 1.0} for d in found) == heirs
 
 
 def agent(comm, scores, population=None, inherit="all", recipe=lambda rank: optim.adamw(0.1)):
