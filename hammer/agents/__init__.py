@@ -4,7 +4,7 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 
 * ``communicator`` is what a transport must do, ``mpi`` the ranks of an MPI job, ``threads`` ranks that are threads, for tests;
 * ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
-  number, ``buckets`` what is sent together;
+  number, ``buckets`` what is sent together, ``overlap`` sends it while backward goes on;
 * ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
 * ``local`` is for ranks that meet every H steps, ``delayed`` for ranks that do not wait, ``gossip`` for ranks that talk to
   neighbours only, ``wire`` for compression on the way;
@@ -21,6 +21,7 @@ from .data_parallel import Shares, all_reduce
 from .delayed import delayed, stable_rate
 from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
 from .local import local_steps, share_parameters, share_state
+from .overlap import backward
 from .population import Decision, Member, Policy, Population, Truncation
 from .recorder import Recorder, StepMarks
 from .reduction import TreeSum, share, tree_cost
@@ -32,7 +33,7 @@ from .wire import compressed
 
 __all__ = [
     "AgentsError", "Alone", "Communicator", "Decision", "Member", "Mixing", "Pending", "Policy", "Population", "Recorder",
-    "Shares", "StepMarks", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "complete",
+    "Shares", "StepMarks", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
     "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
     "share", "share_parameters", "share_state", "stable_rate", "torus", "tree_cost", "world",
 ]  # fmt: skip
