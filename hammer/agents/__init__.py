@@ -9,6 +9,7 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``local`` is for ranks that meet every H steps, ``delayed`` for ranks that do not wait, ``gossip`` for ranks that talk to
   neighbours only, ``wire`` for compression on the way;
 * ``population`` is for agents that differ, of which the worse go on from the better;
+* ``statistics`` normalises batches over the examples of all ranks;
 * ``team`` puts data parallel training below ``autograd.train.Trainer``;
 * ``recorder`` notes what every operation takes, ``timeline`` shows it, and ``scaling`` takes it to ranks that are not there;
   ``watchdog`` ends a wait that is too long;
@@ -26,6 +27,7 @@ from .population import Decision, Member, Policy, Population, Truncation
 from .recorder import Recorder, StepMarks
 from .reduction import TreeSum, share, tree_cost
 from .robust import aggregate
+from .statistics import sync_statistics
 from .team import Team
 from .threads import run
 from .timeline import Timeline
@@ -35,5 +37,5 @@ __all__ = [
     "AgentsError", "Alone", "Communicator", "Decision", "Member", "Mixing", "Pending", "Policy", "Population", "Recorder",
     "Shares", "StepMarks", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
     "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
-    "share", "share_parameters", "share_state", "stable_rate", "torus", "tree_cost", "world",
+    "share", "share_parameters", "share_state", "stable_rate", "sync_statistics", "torus", "tree_cost", "world",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from autograd.train.state import streams
 from .buckets import BUCKET_BYTES
 from .communicator import Communicator
 from .data_parallel import Shares, all_reduce, examples, part
+from .statistics import is_synced
 
 
 class Team:
@@ -49,6 +50,7 @@ class Team:
 
     def __init__(self, comm: Communicator, micro_batches: int = 8, *, bucket_bytes: int = BUCKET_BYTES):
         self.comm, self.shares = comm, Shares(comm, micro_batches)
+        self._checked = False
         self._link = link_of(all_reduce(comm, micro_batches, bucket_bytes=bucket_bytes))
 
     @property
@@ -67,6 +69,13 @@ class Team:
 
     def differentiate(self, trainer: Any, batch: Any) -> tuple[int, float, list[tuple]]:
         """What ``Trainer.differentiate`` does for a batch, by all ranks together; the parameters' ``.grad`` is the mean."""
+        if not self._checked:
+            self._checked = True
+            if is_synced(trainer.model):
+                raise ValueError(
+                    "Team computes micro-batches one after the other, so batch normalisation cannot be synchronised between ranks: leave "
+                    "out sync_statistics (running statistics are averaged), or use agents.backward in a loop of your own"
+                )
         n, spans = examples(batch), self.shares.spans(examples(batch))
         params, kept = trainer.optimizer.params, dict(_statistics(trainer.model))
         leaves = [p.raw for p in params] + [b.raw for b in kept.values() if b.raw.dtype.kind == "f"]

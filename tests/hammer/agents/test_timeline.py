@@ -73,8 +73,7 @@ def test_a_recorder_is_a_communicator_that_names_the_slow_rank():
     said = r"steps 5 to 8: rank 1 is behind: it computed 40 s of [\d.]+ s, the others 4 s, and waited about 36 s for it"
     assert re.fullmatch(said, lines[1])
     assert [total["compute"] for total in timeline.totals()] == [8.0, 80.0, 8.0]
-    assert timeline.steps == 8 and max(timeline.waited(), key=timeline.waited().get)[1] == 1
-    assert "rank 1 is late" in str(timeline) and "parallel efficiency" in str(timeline)
+    assert timeline.steps == 8 and "parallel efficiency" in str(timeline)
     for lane in timeline.spans:
         assert all(a.end == pytest.approx(b.start) for a, b in itertools.pairwise(lane))
     assert agents.run(3, recorded, [0.0])[0][0] == [] and recorded(agents.Alone(), [0.0])[0] == []
