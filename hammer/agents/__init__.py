@@ -24,7 +24,7 @@ from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, tor
 from .local import local_steps, share_parameters, share_state
 from .overlap import backward
 from .population import Decision, Member, Policy, Population, Truncation
-from .recorder import Recorder, StepMarks
+from .recorder import Recorder
 from .reduction import TreeSum, share, tree_cost
 from .robust import aggregate
 from .statistics import sync_statistics
@@ -35,7 +35,7 @@ from .wire import compressed
 
 __all__ = [
     "AgentsError", "Alone", "Communicator", "Decision", "Member", "Mixing", "Pending", "Policy", "Population", "Recorder",
-    "Shares", "StepMarks", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
+    "Shares", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
     "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
     "share", "share_parameters", "share_state", "stable_rate", "sync_statistics", "torus", "tree_cost", "world",
 ]  # fmt: skip

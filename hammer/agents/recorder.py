@@ -3,7 +3,7 @@
     with agents.world() as world:
         comm = agents.Recorder(world)                   # in place of the communicator, wherever one goes
         ...
-        comm.step()                                     # after each step; Trainer(callbacks=[agents.StepMarks(comm)]) does it
+        comm.step()                                     # after each step; Team does it by itself
         timeline = comm.timeline()                      # all ranks together
         if comm.rank == 0:
             timeline.save_html("timeline.html")
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from autograd.gradients.scaling import number, whole
-from autograd.train.callbacks import Callback
 
 from .communicator import Communicator, Pending
 from .timeline import RankNotes, Timeline
@@ -44,7 +43,7 @@ class Recorder(Communicator):
         comm: the communicator.
         every: steps from one comparison of the ranks to the next; None: ranks are not compared.
         behind: how many times as long as the others (their median) a rank must have computed to be named.
-        most: operations kept; of a longer run the last ones are.
+        most: operations, and steps, kept; of a longer run the last ones are.
         tell: what gets the line that names a rank; None: it is printed to stderr. Only the first rank's is called.
         clock: seconds, for tests.
 
@@ -67,7 +66,8 @@ class Recorder(Communicator):
         self.every = every if every is None else whole("every", every)
         self.behind, self._tell, self._clock = number("behind", behind, "[1, inf)"), tell or _printed, clock
         self._operations: deque[list] = deque(maxlen=whole("most", most))
-        self._steps: list[tuple[float, int]] = []
+        self._steps: deque[tuple[float, int]] = deque(maxlen=most)
+        self._done = 0
         self._count, self._inside, self._begin = 0, 0.0, clock()
         self._compared = self._begin, 0.0
 
@@ -77,7 +77,7 @@ class Recorder(Communicator):
         before, called = self.comm.sent, self._clock()
         pending = start()
         self.sent, posted = self.comm.sent, self._clock()
-        row = [self._count, kind, self.sent - before, len(self._steps), called, posted, None, None, source]
+        row = [self._count, kind, self.sent - before, self._done, called, posted, None, None, source]
         self._count += 1
         self._inside += posted - called
         self._operations.append(row)
@@ -97,7 +97,7 @@ class Recorder(Communicator):
         before, called = self.comm.sent, self._clock()
         result = call()
         self.sent, done = self.comm.sent, self._clock()
-        row = [self._count, kind, self.sent - before, len(self._steps), called, called, called, done, None]
+        row = [self._count, kind, self.sent - before, self._done, called, called, called, done, None]
         self._count += 1
         self._inside += done - called
         self._operations.append(row)
@@ -135,7 +135,8 @@ class Recorder(Communicator):
     def step(self) -> None:
         """A step has ended. Every rank says so equally often."""
         self._steps.append((self._clock(), self.comm.sent))
-        if self.every is not None and len(self._steps) % self.every == 0 and self.size > 1:
+        self._done += 1
+        if self.every is not None and self._done % self.every == 0 and self.size > 1:
             self._compare()
 
     def _compare(self) -> None:
@@ -148,9 +149,9 @@ class Recorder(Communicator):
         slow = int(np.argmax(computed))
         others = statistics.median(computed[:slow] + computed[slow + 1 :])
         if self.rank == 0 and computed[slow] > self.behind * others:
-            first = len(self._steps) - (self.every or 0) + 1
+            first = self._done - (self.every or 0) + 1
             self._tell(
-                f"steps {first} to {len(self._steps)}: rank {slow} is behind: it computed {computed[slow]:.3g} s of {told[slow, 1]:.3g} s, "
+                f"steps {first} to {self._done}: rank {slow} is behind: it computed {computed[slow]:.3g} s of {told[slow, 1]:.3g} s, "
                 f"the other{'s' * (self.size > 2)} {others:.3g} s, and waited about {computed[slow] - others:.3g} s for it"
             )
 
@@ -163,7 +164,7 @@ class Recorder(Communicator):
         hosts = self.comm.all_gather_bytes(name.encode())
         shift = 0.0 if len(set(hosts)) == 1 else self._shift(hosts[0] == name.encode())
         own = {
-            "begin": self._begin, "end": end, "shift": shift, "steps": self._steps, "operations": list(self._operations),
+            "begin": self._begin, "end": end, "shift": shift, "steps": list(self._steps), "count": self._done, "operations": list(self._operations),
         }  # fmt: skip
         found = [json.loads(data) for data in self.comm.all_gather_bytes(json.dumps(own).encode())]
         self.sent = self.comm.sent
@@ -181,14 +182,3 @@ class Recorder(Communicator):
 
 def _printed(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-class StepMarks(Callback):
-    """Tells a ``Recorder`` of every step of a ``Trainer``."""
-
-    def __init__(self, recorder: Recorder):
-        super().__init__()
-        self.recorder = recorder
-
-    def on_step_end(self, trainer: Any) -> None:
-        self.recorder.step()

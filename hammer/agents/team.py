@@ -33,6 +33,7 @@ from autograd.train.state import streams
 from .buckets import BUCKET_BYTES
 from .communicator import Communicator
 from .data_parallel import Shares, all_reduce, examples, part
+from .recorder import Recorder
 from .statistics import is_synced
 
 
@@ -40,7 +41,7 @@ class Team:
     """Ranks that share the work of every batch.
 
     Args:
-        comm: the ranks, or ``Alone()`` for one that has the bits of many.
+        comm: the ranks, or ``Alone()`` for one that has the bits of many. A ``Recorder`` is told of every step.
         micro_batches: parts of a batch, at least as many as ranks. The bits depend on it, and on nothing else here.
         bucket_bytes: gradients are sent together up to so many bytes.
 
@@ -99,7 +100,10 @@ class Team:
         for p, mean in zip(params, updates, strict=False):
             p.node.grad = mean
         self._average(trainer.model, kept, updates[len(params) :], counts)
-        return (n, *self._measured(trainer, n, losses, seen))
+        measured = self._measured(trainer, n, losses, seen)
+        if isinstance(self.comm, Recorder):
+            self.comm.step()
+        return (n, *measured)
 
     def _average(self, model: Any, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> None:
         """Give the model's running statistics the means of what they became, and its counters the ranks' largest."""

@@ -64,16 +64,24 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True)
 class RankNotes:
-    """What one rank noted: its first and last moment, the ends of its steps with the bytes sent until then, its operations."""
+    """What one rank noted: its first and last moment, the ends of its last steps with the bytes sent until then, how many it has
+    done in all, and its operations."""
 
     begin: float
     end: float
     steps: list[tuple[float, int]]
     operations: list[Operation]
+    count: int
 
     @classmethod
     def shifted(
-        cls, begin: float, end: float, shift: float, steps: Sequence[Sequence[Any]], operations: Sequence[Sequence[Any]]
+        cls,
+        begin: float,
+        end: float,
+        shift: float,
+        steps: Sequence[Sequence[Any]],
+        count: int,
+        operations: Sequence[Sequence[Any]],
     ) -> "RankNotes":
         """With all moments moved by ``shift``, onto the common clock."""
         moved = []
@@ -81,7 +89,7 @@ class RankNotes:
             called, posted, asked, done = (None if t is None else float(t) + shift for t in times)
             assert called is not None and posted is not None
             moved.append(Operation(number, kind, nbytes, step, called, posted, asked, done, source))
-        return cls(begin + shift, end + shift, [(t + shift, sent) for t, sent in steps], moved)
+        return cls(begin + shift, end + shift, [(t + shift, sent) for t, sent in steps], moved, count)
 
 
 class Timeline:
@@ -107,7 +115,7 @@ class Timeline:
         ]
         self._zero = min(begins)
         self.seconds = max(n.end for n in self.notes) - self._zero
-        self.steps = min(len(n.steps) for n in self.notes)
+        self.steps = min(n.count for n in self.notes)
         called: dict[int, dict[int, float]] = defaultdict(dict)
         for rank, operations in enumerate(self._operations):
             for o in operations:
@@ -162,7 +170,7 @@ class Timeline:
 
     def bytes_per_step(self) -> list[float]:
         """Bytes that each rank has handed over in a step, on average over the steps marked; nan without any."""
-        return [n.steps[-1][1] / len(n.steps) if n.steps else float("nan") for n in self.notes]
+        return [n.steps[-1][1] / n.count if n.steps else float("nan") for n in self.notes]
 
     def stragglers(self, part: float = 0.1) -> list[str]:
         """A line for each rank for which another has waited more than this part of the time, the worst first."""

@@ -18,7 +18,7 @@ from hammer.agents.timeline import RankNotes, Timeline
 def notes(operations, begin=0.0, end=10.0, steps=(), shift=0.0):
     """Notes of one rank; an operation is (called, posted, asked, done) or these with the ranks it needs."""
     rows = [[n, "all_reduce", 100, 0, *moments[:4], *(moments[4:] or [None])] for n, moments in enumerate(operations)]
-    return RankNotes.shifted(begin, end, shift, steps, rows)
+    return RankNotes.shifted(begin, end, shift, steps, len(steps), rows)
 
 
 def spans(timeline, rank):
@@ -47,7 +47,7 @@ def test_an_exchange_waits_for_its_neighbours_only():
 
 def test_clocks_are_shifted_and_older_operations_left_out():
     late = RankNotes.shifted(
-        100.0, 110.0, -100.0, [[105.0, 200]], [[1, "barrier", 0, 0, 106.0, 106.0, 106.0, 107.0, None]]
+        100.0, 110.0, -100.0, [[105.0, 400]], 2, [[1, "barrier", 0, 0, 106.0, 106.0, 106.0, 107.0, None]]
     )
     timeline = Timeline([notes([(1, 1, 1, 1), (2, 2, 2, 7)], steps=[(5.0, 100)]), late])
     assert spans(timeline, 0)[0] == ("wait", 0, 4, 1)  # from the first operation that both have
@@ -79,21 +79,17 @@ def test_a_recorder_is_a_communicator_that_names_the_slow_rank():
     assert agents.run(3, recorded, [0.0])[0][0] == [] and recorded(agents.Alone(), [0.0])[0] == []
 
 
-def test_only_the_last_operations_are_kept():
+def test_only_the_last_operations_and_steps_are_kept():
     def few(comm):
         recorder = agents.Recorder(comm, most=5)
         for _ in range(9):
-            recorder.barrier()
+            recorder.all_reduce(np.ones(3)).wait()
+            recorder.step()
         return recorder.timeline()
 
     timeline = agents.run(2, few)[0]
-    assert len([s for s in timeline.spans[0] if s.what]) <= 10 and [o.number for o in timeline.notes[0].operations] == [
-        4,
-        5,
-        6,
-        7,
-        8,
-    ]
+    assert [o.number for o in timeline.notes[0].operations] == [4, 5, 6, 7, 8]
+    assert timeline.steps == 9 and len(timeline.notes[0].steps) == 5 and timeline.bytes_per_step() == [24.0, 24.0]
 
 
 def test_a_page_and_a_trace(tmp_path):
@@ -127,12 +123,10 @@ def test_a_page_and_a_trace(tmp_path):
     ]
 
 
-def test_a_trainer_marks_its_steps():
+def test_a_team_marks_its_steps():
     def train(comm):
         recorder = agents.Recorder(comm)
-        trainer = Trainer(
-            model(), "cross_entropy", "sgd", lr=0.1, agents=LINKED(recorder), callbacks=[agents.StepMarks(recorder)]
-        )
+        trainer = Trainer(model(), "cross_entropy", "sgd", lr=0.1, agents=LINKED(recorder))
         trainer.fit((X, Y), epochs=1, batch_size=12)
         return recorder.timeline()
 
