@@ -10,6 +10,7 @@ killed ends the job by the launcher, which sees it at once; a wait for one that 
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from .communicator import (
 from .watchdog import Watchdog
 
 TAG = 1
+MOST_OPEN = 256
+"""Operations under way, after which it is looked which of them are over though nobody has asked for them."""
 GRACE = 5.0
 """Seconds that MPI has to abort the job before a rank ends by itself, which makes the launcher end the others."""
 
@@ -60,6 +63,8 @@ class Mpi(Communicator):
     def __init__(self, timeout: float = TIMEOUT) -> None:
         super().__init__()
         self._watchdog = Watchdog(timeout, self._lost)
+        self._open: dict[int, tuple[list, Any, tuple]] = {}  # operations under way, with their memory
+        self._started = 0
         self._mpi = library()
         self._comm = self._mpi.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
@@ -67,28 +72,41 @@ class Mpi(Communicator):
     def _count(self, nbytes: int) -> None:
         self.sent += nbytes if self.size > 1 else 0
 
-    def _pending(self, what: str, request: Any, result: Any, *alive: Any) -> Pending:
-        """``alive`` are the buffers that must live until the operation is over."""
+    def _pending(self, what: str, requests: list, result: Any, *alive: Any) -> Pending:
+        """``alive`` and the result are what MPI reads and writes: kept until it has, though nobody may wait for it."""
+        request = self._mpi.Request
+        if len(self._open) >= MOST_OPEN:
+            self._open = {n: one for n, one in self._open.items() if not request.Testall(one[0])}
+        number, self._started = self._started, self._started + 1
+        self._open[number] = requests, result, alive
+        one = requests[0] if len(requests) == 1 else None
+        wait = one.Wait if one is not None else lambda: request.Waitall(requests)
 
-        def finish(_keep: tuple = alive) -> Any:
-            with self._watchdog.waiting(what):
-                request.Wait()
+        def finish() -> Any:
+            self._watchdog.since = time.monotonic(), what
+            try:
+                wait()
+            finally:
+                self._watchdog.since = None
+            self._open.pop(number, None)
             return result
 
-        return Pending(finish, request.Test)
+        return Pending(finish, one.Test if one is not None else lambda: request.Testall(requests))
 
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         check_op(op)
         x = np.asarray(x, order="C")
         result = np.empty_like(x)
         self._count(x.nbytes)
-        return self._pending("all_reduce", self._comm.Iallreduce(x, result, getattr(self._mpi, op.upper())), result, x)
+        return self._pending(
+            "all_reduce", [self._comm.Iallreduce(x, result, getattr(self._mpi, op.upper()))], result, x
+        )
 
     def all_gather(self, x: np.ndarray) -> Pending:
         x = np.asarray(x, order="C")
         result = np.empty((self.size, *x.shape), x.dtype)
         self._count(x.nbytes)
-        return self._pending("all_gather", self._comm.Iallgather(x, result), result, x)
+        return self._pending("all_gather", [self._comm.Iallgather(x, result)], result, x)
 
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         lengths = np.empty(self.size, np.int64)
@@ -106,7 +124,7 @@ class Mpi(Communicator):
         result = np.empty(sum(counts), out.dtype)
         self._count(out.nbytes - parts[self.rank].nbytes)
         request = self._comm.Ialltoallv([out, [len(p) for p in parts]], [result, list(counts)])
-        return self._pending("all_to_all", request, np.split(result, np.cumsum(counts)[:-1]), out, result)
+        return self._pending("all_to_all", [request], np.split(result, np.cumsum(counts)[:-1]), out, result)
 
     def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
         check_neighbours(self, to, source)
@@ -116,12 +134,7 @@ class Mpi(Communicator):
         requests = [self._comm.Irecv(buffer, other, TAG) for other, buffer in result.items()]
         requests += [self._comm.Isend(x, other, TAG) for other in to]
 
-        def finish(_keep: np.ndarray = x) -> dict[int, np.ndarray]:
-            with self._watchdog.waiting("exchange"):
-                self._mpi.Request.Waitall(requests)
-            return result
-
-        return Pending(finish, lambda: self._mpi.Request.Testall(requests))
+        return self._pending("exchange", requests, result, x)
 
     def broadcast(self, x: np.ndarray, root: int = 0) -> np.ndarray:
         check_rank(self, root)
@@ -156,6 +169,10 @@ class Mpi(Communicator):
         self._mpi.COMM_WORLD.Abort(1)
 
     def close(self) -> None:
+        for requests, *_ in self._open.values():  # what was started and never asked for
+            with self._watchdog.waiting("close"):
+                self._mpi.Request.Waitall(requests)
+        self._open = {}
         self._watchdog.close()
         if self._comm != self._mpi.COMM_NULL:
             self._comm.Free()

@@ -27,6 +27,10 @@ class Watchdog:
         seconds: the longest that a wait may take; infinity: there is no limit, and no thread.
         end: called in the watching thread, with the name of the wait and the seconds it has taken so far.
 
+    Attributes:
+        since: when the present wait began (``time.monotonic()``) and its name; None outside of one. ``waiting`` sets it; where a
+            microsecond counts, it may be set directly.
+
     Raises:
         ValueError: not more than 0 seconds.
     """
@@ -35,21 +39,21 @@ class Watchdog:
         if not seconds > 0:
             raise ValueError(f"the longest wait for other ranks must be more than 0 s, not {seconds!r}")
         self.seconds, self._end = seconds, end
-        self._since: tuple[float, str] | None = None
+        self.since: tuple[float, str] | None = None
         self._over = threading.Event()
         if math.isfinite(seconds):
             threading.Thread(target=self._watch, daemon=True, name="watchdog of agents").start()
 
     def waiting(self, what: str) -> Self:
         """``with watchdog.waiting(what): ...``: inside, this rank waits for others, in what the message calls ``what``."""
-        self._since = time.monotonic(), what
+        self.since = time.monotonic(), what
         return self
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._since = None
+        self.since = None
 
     def close(self) -> None:
         """Stop watching."""
@@ -57,7 +61,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(self.seconds / LOOKS):
-            since = self._since
+            since = self.since
             if since is not None and time.monotonic() - since[0] > self.seconds:
                 self._end(since[1], time.monotonic() - since[0])
                 return
