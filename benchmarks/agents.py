@@ -5,8 +5,8 @@ said so.
 
 * **All-reduce**: one vector of 4 KB, 1 MB and 64 MB on 2 ranks: ``comm.all_reduce`` and the deterministic ``TreeSum`` beside
   mpi4py's ``Allreduce`` in the same rounds.
-* **Step**: one training step of an MLP (784-512-512-10, float32, 128 examples over 2 ranks, SGD): ``all_reduce`` plain, and
-  deterministic with one micro-batch for each rank and with 8 in all, beside the same step with mpi4py's ``Allreduce`` for each
+* **Step**: one training step of an MLP (784-512-512-10, float32, 128 examples over 2 ranks, SGD): gradients sent during
+  backward (``agents.backward``), ``all_reduce`` plain, and deterministic with one micro-batch for each rank and with 8 in all, beside the same step with mpi4py's ``Allreduce`` for each
   gradient after backward, and beside PyTorch's DistributedDataParallel (gloo; in full runs).
 * **Bits**: the parameters after training on 1, 2, 3, 4 and 8 ranks, 8 micro-batches: an MLP, a CNN and a Transformer.
 * **Talking less**: a 64-64-10 network on scikit-learn's digits, 8 ranks (threads), batches of 8 for each: data parallel, DiLoCo and
@@ -131,8 +131,17 @@ def steps(comm: Any, quick: bool) -> dict[str, Any]:
             grads.append(total)
         raw.step(grads)
 
+    early = model()
+    stepped = optim.SGD(early.parameters(), lr=0.01)
+
+    def during_backward() -> None:
+        stepped.zero_grad()
+        agents.backward(comm, loss(early(x[mine]), y[mine]), stepped.params)
+        stepped.step()
+
     cases = {
         "mpi4py after backward": after_backward,
+        "sent during backward": during_backward,
         "plain": ours(agents.all_reduce(comm, deterministic=False), None),
         "tree, one micro-batch a rank": ours(agents.all_reduce(comm, comm.size), comm.size),
         "tree, 8 micro-batches": ours(agents.all_reduce(comm, 8), 8),

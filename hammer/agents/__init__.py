@@ -4,27 +4,38 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 
 * ``communicator`` is what a transport must do, ``mpi`` the ranks of an MPI job, ``threads`` ranks that are threads, for tests;
 * ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
-  number, ``buckets`` what is sent together;
+  number, ``buckets`` what is sent together, ``overlap`` sends it while backward goes on;
 * ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
-* ``local`` is for ranks that meet every H steps, ``gossip`` for ranks that talk to neighbours only, ``wire`` for compression on
-  the way;
+* ``local`` is for ranks that meet every H steps, ``delayed`` for ranks that do not wait, ``gossip`` for ranks that talk to
+  neighbours only, ``wire`` for compression on the way;
+* ``population`` is for agents that differ, of which the worse go on from the better;
+* ``statistics`` normalises batches over the examples of all ranks;
 * ``team`` puts data parallel training below ``autograd.train.Trainer``;
+* ``recorder`` notes what every operation takes, ``timeline`` shows it, and ``scaling`` takes it to ranks that are not there;
+  ``watchdog`` ends a wait that is too long;
 * ``launch`` knows what ``mpiexec`` needs on this machine.
 """
 
-from . import attacks, launch, robust
+from . import attacks, launch, robust, scaling
 from .communicator import AgentsError, Alone, Communicator, Pending, world
 from .data_parallel import Shares, all_reduce
+from .delayed import delayed, stable_rate
 from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
-from .local import local_steps, share_parameters
+from .local import local_steps, share_parameters, share_state
+from .overlap import backward
+from .population import Decision, Member, Policy, Population, Truncation
+from .recorder import Recorder
 from .reduction import TreeSum, share, tree_cost
 from .robust import aggregate
+from .statistics import sync_statistics
 from .team import Team
 from .threads import run
+from .timeline import Timeline
 from .wire import compressed
 
 __all__ = [
-    "AgentsError", "Alone", "Communicator", "Mixing", "Pending", "Shares", "Team", "TreeSum", "aggregate", "all_reduce", "attacks",
-    "complete", "compressed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "share",
-    "share_parameters", "torus", "tree_cost", "world",
+    "AgentsError", "Alone", "Communicator", "Decision", "Member", "Mixing", "Pending", "Policy", "Population", "Recorder",
+    "Shares", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
+    "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
+    "share", "share_parameters", "share_state", "stable_rate", "sync_statistics", "torus", "tree_cost", "world",
 ]  # fmt: skip

@@ -25,11 +25,13 @@ class Buckets:
 
     Attributes:
         sizes: for each bucket its number of elements and its dtype.
+        members: for each bucket the numbers of its leaves, the last one first.
     """
 
     def __init__(self, leaves: Sequence[tuple[tuple[int, ...], str] | None], bucket_bytes: int):
         self.places: list[tuple[int, int, int] | None] = [None] * len(leaves)  # bucket, first element, elements
         self.sizes: list[tuple[int, np.dtype]] = []
+        self.members: list[list[int]] = []
         open_: dict[np.dtype, int] = {}
         for i in reversed(range(len(leaves))):
             leaf = leaves[i]
@@ -40,18 +42,22 @@ class Buckets:
             if bucket is None or (self.sizes[bucket][0] + n) * dtype.itemsize > bucket_bytes:
                 bucket = open_[dtype] = len(self.sizes)
                 self.sizes.append((0, dtype))
+                self.members.append([])
             first = self.sizes[bucket][0]
             self.places[i] = bucket, first, n
+            self.members[bucket].append(i)
             self.sizes[bucket] = first + n, dtype
 
     def pack(self, leaves: Sequence[Any], weight: float = 1.0) -> list[np.ndarray]:
         """The leaves times ``weight``, in new vectors on the host; zeros stand for None."""
-        vectors = [np.empty(n, dtype) for n, dtype in self.sizes]
-        for leaf, place in zip(leaves, self.places, strict=True):
-            if place is None:
-                continue
-            bucket, first, n = place
-            part = vectors[bucket][first : first + n]
+        return [self.vector(b, leaves, weight) for b in range(len(self.sizes))]
+
+    def vector(self, bucket: int, leaves: Sequence[Any], weight: float = 1.0) -> np.ndarray:
+        """The vector of one bucket, as ``pack`` makes it; only the leaves in it are looked at."""
+        vector = np.empty(*self.sizes[bucket])
+        for i in self.members[bucket]:
+            _, first, n = self.places[i]  # type: ignore[misc]
+            part, leaf = vector[first : first + n], leaves[i]
             if leaf is None:
                 part[...] = 0
                 continue
@@ -60,7 +66,7 @@ class Buckets:
                 part[...] = flat
             else:
                 np.multiply(flat.astype(part.dtype, copy=False), weight, out=part)
-        return vectors
+        return vector
 
     def unpack(self, vectors: Sequence[np.ndarray], like: Sequence[Any]) -> list:
         """Leaves of the shapes, dtypes and places of ``like``; None where that is None. They may share the vectors' memory."""

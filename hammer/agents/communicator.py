@@ -11,7 +11,8 @@ order, as MPI demands; what is started first need not be awaited first.
 and ``all_to_all``, and once for any other operation, whatever the transport makes of it (a ring all-reduce of b bytes
 moves 2 b (n − 1) / n of them out of every rank). On one rank nothing is sent.
 
-*Failure.* A rank that raises inside ``with agents.world()`` ends the whole job, so that no other waits for it for ever.
+*Failure.* A rank that raises inside ``with agents.world()`` ends the whole job, so that no other waits for it for ever; so does a
+wait for a rank that has stopped answering, after ``TIMEOUT`` seconds.
 """
 
 import os
@@ -22,6 +23,10 @@ import numpy as np
 
 OPERATIONS: dict[str, Callable[..., Any]] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 """What ``all_reduce`` can combine arrays by."""
+
+
+TIMEOUT = 600.0
+"""Seconds that a rank waits for the others before it ends the job, unless told otherwise."""
 
 
 class AgentsError(RuntimeError):
@@ -181,20 +186,24 @@ def launched() -> int:
     return max([int(n) for n in found if n.isdecimal()], default=1)
 
 
-def world(kind: str = "auto") -> Communicator:
+def world(kind: str = "auto", timeout: float = TIMEOUT) -> Communicator:
     """The communicator of all ranks of this job.
 
     Args:
         kind: "mpi"; "alone": this process by itself; "auto": MPI if a launcher (mpiexec, srun) started several ranks.
+        timeout: the longest wait for other ranks, in seconds (math.inf: no limit). A longer one ends the whole job, after at
+            most 1.125 times as long and 5 s more, with a line that says which rank waited, and where.
 
     Raises:
         AgentsError: MPI is wanted, and mpi4py or an MPI library is missing.
-        ValueError: another kind.
+        ValueError: another kind, or a timeout that is not more than 0.
     """
     if kind not in ("auto", "mpi", "alone"):
         raise ValueError(f'world: kind must be "auto", "mpi" or "alone", not {kind!r}')
+    if not timeout > 0:
+        raise ValueError(f"world: timeout must be more than 0 s, not {timeout!r}")
     if kind == "alone" or (kind == "auto" and launched() == 1):
         return Alone()
     from .mpi import Mpi
 
-    return Mpi()
+    return Mpi(timeout)

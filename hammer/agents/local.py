@@ -13,8 +13,12 @@ sends everything (Streaming DiLoCo, Douillard et al. 2025, without its delayed a
 The state of the links before is each rank's own: save every rank's. Between two meetings parameters differ from rank to rank;
 at a meeting they become equal bit for bit, in ``Optimizer`` (a transform called outside of one returns x − p, and p + (x − p) may
 differ from x in the last bit).
+
+``share_state`` lets ranks keep their own parameters, fast memories and settings, and share what is slow: named buffers of a
+transform's state, such as the slow memories of a ``hammer.vortex`` bank, become the ranks' mean every H steps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +123,54 @@ def local_steps(comm: Communicator, every: int, outer: GradientTransform, *, fra
     if whole("fragments", fragments) > every:
         raise ValueError(f"local_steps: {fragments} fragments cannot take turns in {every} steps; use at most as many")
     return _LocalSteps(comm, every, outer, fragments).transform()
+
+
+class _SharedState(Link):
+    undone = False
+
+    def __init__(self, comm: Communicator, inner: GradientTransform, names: Sequence[str], every: int):
+        self.comm, self.inner, self.names, self.every = comm, link_of(inner), list(names), every
+        self.tree = TreeSum(comm, comm.size)
+
+    def start(self, params: list, spec: Any) -> dict:
+        state = self.inner.start(params, spec)
+        there = [k for k, v in state.items() if isinstance(v, list) and k != "t"] if isinstance(state, dict) else []
+        for name in self.names:
+            if name not in there:
+                raise ValueError(
+                    f"share_state: the transform's state has no buffers {name!r}; it has {', '.join(there) or 'none'}"
+                )
+        return {"count": 0, "inner": state}
+
+    def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
+        updates, inner = self.inner.step(grads, state["inner"], params, spec)
+        state["inner"], state["count"] = inner, state["count"] + 1
+        if state["count"] % self.every == 0:
+            for name in self.names:
+                inner[name] = [_copy(mean) for mean in mean_over_ranks(self.comm, self.tree, inner[name])]
+        return updates, state
+
+
+def share_state(
+    comm: Communicator, transform: GradientTransform, names: Sequence[str], every: int = 1
+) -> GradientTransform:
+    """A transform of which the ranks share some buffers: every so many steps these become the ranks' mean, bit for bit.
+
+        slow = agents.share_state(comm, vortex(decays=(0.9, 0.99), gains=(0.5, 0.5)), ["m1"], every=10)
+
+    Args:
+        comm: the ranks; all of them step equally often.
+        transform: one transform, not a chain, such as ``hammer.vortex.vortex(...)``, whose memory k is the buffers ``m{k}`` and
+            ``v{k}`` (and ``n{k}``, if it has a phase).
+        names: of the buffers; all others stay each rank's own.
+        every: steps from one exchange to the next.
+
+    A memory that is linear in the gradients is then, where they are shared in every step, the memory of the ranks' mean gradient.
+
+    Raises:
+        ValueError: no such buffers, when the state is made.
+    """
+    return _SharedState(comm, transform, names, whole("every", every)).transform()
 
 
 def share_parameters(comm: Communicator, params: Any, root: int = 0) -> None:

@@ -33,13 +33,15 @@ from autograd.train.state import streams
 from .buckets import BUCKET_BYTES
 from .communicator import Communicator
 from .data_parallel import Shares, all_reduce, examples, part
+from .recorder import Recorder
+from .statistics import is_synced
 
 
 class Team:
     """Ranks that share the work of every batch.
 
     Args:
-        comm: the ranks, or ``Alone()`` for one that has the bits of many.
+        comm: the ranks, or ``Alone()`` for one that has the bits of many. A ``Recorder`` is told of every step.
         micro_batches: parts of a batch, at least as many as ranks. The bits depend on it, and on nothing else here.
         bucket_bytes: gradients are sent together up to so many bytes.
 
@@ -49,6 +51,7 @@ class Team:
 
     def __init__(self, comm: Communicator, micro_batches: int = 8, *, bucket_bytes: int = BUCKET_BYTES):
         self.comm, self.shares = comm, Shares(comm, micro_batches)
+        self._checked = False
         self._link = link_of(all_reduce(comm, micro_batches, bucket_bytes=bucket_bytes))
 
     @property
@@ -67,6 +70,13 @@ class Team:
 
     def differentiate(self, trainer: Any, batch: Any) -> tuple[int, float, list[tuple]]:
         """What ``Trainer.differentiate`` does for a batch, by all ranks together; the parameters' ``.grad`` is the mean."""
+        if not self._checked:
+            self._checked = True
+            if is_synced(trainer.model):
+                raise ValueError(
+                    "Team computes micro-batches one after the other, so batch normalisation cannot be synchronised between ranks: leave "
+                    "out sync_statistics (running statistics are averaged), or use agents.backward in a loop of your own"
+                )
         n, spans = examples(batch), self.shares.spans(examples(batch))
         params, kept = trainer.optimizer.params, dict(_statistics(trainer.model))
         leaves = [p.raw for p in params] + [b.raw for b in kept.values() if b.raw.dtype.kind == "f"]
@@ -90,7 +100,10 @@ class Team:
         for p, mean in zip(params, updates, strict=False):
             p.node.grad = mean
         self._average(trainer.model, kept, updates[len(params) :], counts)
-        return (n, *self._measured(trainer, n, losses, seen))
+        measured = self._measured(trainer, n, losses, seen)
+        if isinstance(self.comm, Recorder):
+            self.comm.step()
+        return (n, *measured)
 
     def _average(self, model: Any, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> None:
         """Give the model's running statistics the means of what they became, and its counters the ranks' largest."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from .communicator import (
     OPERATIONS,
+    TIMEOUT,
     AgentsError,
     Communicator,
     Pending,
@@ -146,7 +147,7 @@ class Thread(Communicator):
         return self._start(kind, np.array(x), lambda found: found[root].copy(), nbytes).wait()
 
 
-def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = 600.0) -> list:
+def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT) -> list:
     """Run ``function(comm, *args)`` on so many ranks, each a thread; returns their results in the order of the ranks.
 
     Args:

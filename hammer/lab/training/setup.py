@@ -19,7 +19,7 @@ from autograd.optim import Optimizer
 from autograd.train import Callback, History, Loader, Metric, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
 from autograd.train.rates import schedule
-from hammer.agents import Alone, Communicator, Team
+from hammer.agents import Alone, Communicator, Recorder, Team
 
 from ..seeds import Streams
 from . import sources
@@ -123,7 +123,7 @@ def _team(config: Config, comm: Communicator, said: list[str]) -> Team | None:
     if parts < comm.size:
         raise ConfigError(f"training.micro_batches: {parts} parts of a batch are too few for {comm.size} ranks")
     said.append(f"agents: {comm.size} rank{'s' * (comm.size > 1)}, batches in {parts} micro-batches")
-    return Team(comm, parts)
+    return Team(comm if comm.size == 1 else Recorder(comm, most=1000), parts)  # it names ranks that are behind
 
 
 def versions() -> dict[str, str]:

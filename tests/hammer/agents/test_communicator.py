@@ -121,6 +121,8 @@ def test_wrong_arguments():
         comm.all_to_all([np.ones(2)], [3])
     with pytest.raises(ValueError, match='"auto", "mpi" or "alone"'):
         agents.world("serial")
+    with pytest.raises(ValueError, match="timeout must be more than 0 s"):
+        agents.world(timeout=0)
     with pytest.raises(ValueError, match="not rank 0 itself"):
         agents.run(2, lambda comm: comm.exchange(np.ones(1), [comm.rank], []))
 
