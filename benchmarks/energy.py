@@ -3,7 +3,8 @@
 * **Overhead**: training steps inside ``HammerContext(energy=Meter(Modelled("45nm")))``, phases and layers told apart, over the same steps without
   it: with the default budget (operations are heard in as many steps as 2 % of the time allow), with every step heard, and after the
   context has ended ("absent"). PyTorch beside it: the same step in its profiler, which hears every operation, over its own plain step. Blocks
-  of steps are interleaved; figures are medians over rounds of the ratio to the plain block next to it.
+  of steps are interleaved, each between two plain ones. Times are seconds of the process on the processor, with one thread, and figures are
+  ratios of lower quartiles over rounds, as other programs on the machine only ever add to them.
 * **Parts and whole**: how far the joules of all rows are from the meter's, for the cost model and for a counter (simulated RAPL tree).
 * **Work**: FLOPs that the ledger books for a step, over the exact count of the recorded backward pass, rule by rule.
 * **Faults**: twelve faults of simulated hardware. A fault *crashes* if reading raises, and *invents* if joules come out that were not spent.
@@ -25,8 +26,8 @@ import workers
 
 WORKLOADS = ("mlp_tiny", "mlp_small", "cnn")
 HOWS = {"ours": ("plain", "budget", "every step", "absent"), "torch": ("plain", "profiler")}
-LONGER = 3
-"""Blocks with the budget have so many times the steps: the first step, which is heard in any case, must be paid off."""
+QUICK_SECONDS = 28.0
+"""Of the rounds of a quick run; PyTorch is left out of it."""
 
 
 class Ours:
@@ -49,12 +50,12 @@ class Ours:
         self.x, self.y = DiffTensor(x), DiffTensor(labels)
 
     def plain(self, steps: int) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(steps):
             self.optimizer.zero_grad()
             self.loss(self.model(self.x), self.y).backward()
             self.optimizer.step()
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     def booked(
         self, steps: int, budget: float | None, source: Any = None, each: Callable[[], None] | None = None
@@ -65,7 +66,7 @@ class Ours:
         meter = Meter(source or Modelled("45nm", 5.0))
         context = HammerContext(energy=meter, model=self.model, optimizer=self.optimizer, budget=budget)
         with context:
-            begin = time.perf_counter()
+            begin = time.process_time()
             for _ in range(steps):
                 self.optimizer.zero_grad()
                 self.loss(self.model(self.x), self.y).backward()
@@ -74,7 +75,7 @@ class Ours:
                 if each is not None:
                     each()
                 context.step()
-            seconds = time.perf_counter() - begin
+            seconds = time.process_time() - begin
         return seconds, context.report()
 
     def block(self, how: str, steps: int) -> float:
@@ -87,15 +88,15 @@ def torch_block(step: Callable[[], Any], how: str, steps: int) -> float:
     import torch
 
     if how == "plain":
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(steps):
             step()
-        return time.perf_counter() - begin
+        return time.process_time() - begin
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True):
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(steps):
             step()
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
 
 _BUILT: dict[str, Any] = {}
@@ -207,51 +208,62 @@ def faults() -> dict[str, str]:
     return found
 
 
-def measure(running: dict[str, workers.Worker], quick: bool) -> dict[str, dict[str, dict[str, float]]]:
-    """Library -> workload -> how -> the median over rounds of its time over the plain block's."""
+def measure(running: dict[str, workers.Worker], quick: bool) -> dict[tuple[str, str], dict[str, list[float]]]:
+    """(library, workload) -> how -> seconds of a step, block by block."""
+    begin, turn = time.monotonic(), 0
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
     steps: dict[tuple[str, str], int] = {}
-    ratios: dict[tuple[str, str, str], list[float]] = {}
-    hows = [(library, how) for library in running for how in HOWS[library] if how != "plain"]
-    for workload in WORKLOADS:
-        for library, worker in running.items():
-            one = (
-                min(worker.ask("block", library=library, workload=workload, how="plain", steps=3) for _ in range(3)) / 3
-            )
-            steps[library, workload] = max(3, round((0.06 if quick else 0.5) / one))
-    for turn in range(3 if quick else 11):
+
+    def run(library: str, workload: str, how: str) -> None:
+        count = steps[library, workload]
+        seconds = running[library].ask("block", library=library, workload=workload, how=how, steps=count)
+        found.setdefault((library, workload), {}).setdefault(how, []).append(seconds / count)
+
+    for library in running:
         for workload in WORKLOADS:
-            for library, how in hows:
-                count = steps[library, workload] * (LONGER if how == "budget" else 1)
-                asked = ["plain", how] if turn % 2 else [how, "plain"]
-                seconds = {
-                    h: running[library].ask("block", library=library, workload=workload, how=h, steps=count)
-                    for h in asked
-                }
-                ratios.setdefault((library, workload, how), []).append(seconds[how] / seconds["plain"])
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for (library, workload, how), values in ratios.items():
-        found.setdefault(library, {}).setdefault(workload, {})[how] = statistics.median(values)
+            ask = {"library": library, "workload": workload, "how": "plain", "steps": 3}
+            one = min(running[library].ask("block", **ask) for _ in range(3)) / 3
+            steps[library, workload] = max(3, round((0.2 if quick else 0.5) / one))
+    while turn < (2 if quick else 11) or (quick and time.monotonic() - begin < QUICK_SECONDS):
+        turn += 1
+        for library, workload in steps:
+            if quick and workload == "cnn" and turn > 2:
+                continue  # a step of it takes as long as a block of the others
+            for how in HOWS[library][1:] if turn % 2 else HOWS[library][:0:-1]:
+                run(library, workload, "plain")
+                run(library, workload, how)
     return found
 
 
+def over(times: dict[str, list[float]], how: str) -> float:
+    """By which share a step takes longer than a plain one: lower quartiles of blocks."""
+    quartile = {
+        h: statistics.quantiles(times[h], n=4)[0] if len(times[h]) > 2 else min(times[h]) for h in ("plain", how)
+    }
+    return quartile[how] / quartile["plain"] - 1
+
+
 def main(argv: list[str] | None = None) -> None:
-    options = common.parser(__doc__, libraries="ours,torch").parse_args(argv)
+    options = common.parser(__doc__, libraries="ours,torch", threads=1).parse_args(argv)
     if options.worker:
         commands = {"block": block, "faults": faults, "adds_up": lambda: {w: adds_up(w) for w in WORKLOADS[:2]}}
         workers.serve(options.worker, build=training_step.build, **commands)
         return
+    if options.quick:
+        options.libraries = "ours"
     with workers.start(options, __file__) as (running, left_out):
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
-        overhead = measure(running, options.quick)
+        times = measure(running, options.quick)
         sums, told = running["ours"].ask("adds_up"), running["ours"].ask("faults")
     head = ["steps with, over steps without", *WORKLOADS]
     titles = {("ours", "budget"): "HammerContext, default budget", ("ours", "every step"): "HammerContext, every step heard", ("ours", "absent"): "after the context (1: nothing is left)", ("torch", "profiler"): "PyTorch's profiler"}  # fmt: skip
-    rows: list[list[Any]] = [
-        [title, *(overhead[library][w][how] for w in WORKLOADS)]
-        for (library, how), title in titles.items()
-        if library in overhead
-    ]
+    overhead = {
+        (library, how): {w: round(over(times[library, w], how), 4) for w in WORKLOADS}
+        for library, how in titles
+        if library in running
+    }
+    rows: list[list[Any]] = [[titles[key], *(1 + there[w] for w in WORKLOADS)] for key, there in overhead.items()]
     body = ["", *common.table(head, rows), ""]
     body += common.table(
         ["parts beside the whole", *sums],
@@ -265,12 +277,10 @@ def main(argv: list[str] | None = None) -> None:
     body += common.table(["fault", "outcome"], [[name, outcome] for name, outcome in told.items()])
     print("\n".join(body))
     figures = {
-        "overhead": {w: round(overhead["ours"][w]["budget"] - 1, 4) for w in WORKLOADS},
-        "overhead_every_step": {w: round(overhead["ours"][w]["every step"] - 1, 4) for w in WORKLOADS},
-        "absent": {w: round(overhead["ours"][w]["absent"] - 1, 4) for w in WORKLOADS},
-        "profiler_torch": {w: round(overhead["torch"][w]["profiler"] - 1, 4) for w in WORKLOADS}
-        if "torch" in overhead
-        else None,
+        "overhead": overhead["ours", "budget"],
+        "overhead_every_step": overhead["ours", "every step"],
+        "absent": overhead["ours", "absent"],
+        "profiler_torch": overhead.get(("torch", "profiler")),
         "parts_off": max(max(s["model"], s["counter"]) for s in sums.values()),
         "flops_over_exact": {w: round(s["flops"], 4) for w, s in sums.items()},
         "faults": len(told),

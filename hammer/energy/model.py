@@ -131,7 +131,11 @@ class Modelled(Source):
         static_watts: in place of the table's.
         clock: seconds for the static power.
 
-    The domains are "arithmetic", "memory" and "static". ``flops`` and ``bytes`` are what was charged so far.
+    The domains are "arithmetic", "memory" and "static".
+
+    Attributes:
+        flops, bytes: what was charged until the latest reading, and since.
+        owing: functions that are called before a reading, and charge what has not been charged yet.
     """
 
     kind: Kind = "modelled"
@@ -149,6 +153,7 @@ class Modelled(Source):
             raise ValueError(f"Modelled: static_watts must be finite and at least 0, not {static_watts!r}")
         self.name = f"cost model, {self.table.name}, static {self.static:g} W"
         self.flops = self.bytes = self._arithmetic = self._memory = 0.0
+        self.owing: list[Callable[[], None]] = []
         self._clock = clock
         self._start = self._last = clock()
 
@@ -164,6 +169,8 @@ class Modelled(Source):
         self._arithmetic, self._memory = self._arithmetic + arithmetic, self._memory + memory
 
     def read(self) -> dict[str, float | None]:
+        for charge in self.owing:
+            charge()
         now = self._clock()
         if now < self._last and not self.faults:
             self.faults.append("static is not modelled any more: the clock went backwards")
