@@ -79,17 +79,19 @@ def optimizer_work(optimizer: Any) -> Work:
     return Work(flops, moved, _dtype([p.raw for p in optimizer.params]))
 
 
-def recomputation(work: Work, kept: float, live: float, table: Technology) -> float:
+def recomputation(work: Work | Sequence[Work], kept: float, live: float, table: Technology) -> float:
     """Joules that are saved by computing activations again in the backward pass instead of keeping them; below 0: keeping is cheaper.
 
     Args:
-        work: of computing them again, its bytes included (``forward_work`` of the operations in question).
+        work: of computing them again, its bytes included (``forward_work`` of the operations in question): a sum, or one for each operation,
+            whose arrays then come from the level that holds them.
         kept: bytes of what would be kept: written once in the forward pass, and read once in the backward pass.
         live: bytes that go through memory between the two, which decide the level that they come back from.
         table: a technology.
     """
-    again = sum(table.joules(work.flops, work.bytes, work.dtype, working_set=work.bytes))
-    return table.joules(0.0, 2 * kept, work.dtype, working_set=live)[1] - again
+    works = [work] if isinstance(work, Work) else work
+    again = sum(sum(table.joules(w.flops, w.bytes, w.dtype)) for w in works)
+    return table.joules(0.0, 2 * kept, working_set=live)[1] - again
 
 
 class _Like:

@@ -30,7 +30,7 @@ def own_cost(links: int = 30) -> tuple[float, float]:
 
     def heard() -> tuple[float, float, float]:
         with HammerContext(energy=Meter(Modelled()), budget=None) as context:
-            ledger = context.ledger
+            ledger: Any = context.ledger
             seconds = once()
             calls = sum(s.calls for s in ledger._phases[STEP].parts.values())
             own, marks = ledger._own_step, []
