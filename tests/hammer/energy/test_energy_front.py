@@ -47,8 +47,16 @@ def test_joules_fall_with_precision_and_sparsity_and_are_saved_in_the_first_laye
 
 def test_budgets_are_kept_and_diverged_runs_said_to_be(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "BUDGETS", (1.0, 2.0, 4.0))
+    steps = []
+
+    class Counted(study.SGD):
+        def step(self, *args: Any) -> None:
+            steps.append(1)
+            super().step(*args)
+
+    monkeypatch.setattr(study, "SGD", Counted)
     good = study.train("fp32", 1.0, 32, 0.5, 0, joules=0.1)
-    assert len(good) == 3 and good[0] > good[1] > good[2] > 0
+    assert len(steps) == 40 and len(good) == 3 and good[0] > good[1] > good[2] > 0
     assert good == study.train("fp32", 1.0, 32, 0.5, 0, joules=0.1)
     assert study.train("fp32", 1.0, 32, 1e30, 0, joules=0.1)[-1] == math.inf
     value, low, high = study.ratio(np.array([1.0, 1.2, 0.8]), np.array([2.0, 2.0, 2.0]))
