@@ -193,7 +193,10 @@ def run(work: Work) -> Outcome:
             Table("Held-out loss at the end of each budget", ["budget, µJ", "dense fp32", "its loss", "best of all", "its loss", "over dense fp32 (95 %)", "bf16 alone", "sparsity alone"], rows),
             Table("Joules of a step, µJ", ["precision", "share of the gradient", *(f"batch {b}" for b in batches)], [[p, f"1/{round(1 / s)}", *(1e6 * cost[named(p, s, b)] for b in batches)] for p in PRECISIONS for s in shares]),
         ],
-        pictures={"front.svg": picture([Panel("held-out loss, best batch size", "µJ", lines, log_x=True, log_y=True), Panel("held-out loss, float32, dense", "µJ", by_batch, log_x=True, log_y=True)])},
+        pictures={
+            "front.svg": picture([Panel("held-out loss, best batch size", "µJ", lines, log_x=True, log_y=True)]),
+            "batch_sizes.svg": picture([Panel("held-out loss, float32, dense", "µJ", by_batch, log_x=True, log_y=True)]),
+        },
         notes=[
             "Settings are named by precision, one over the share of the hidden gradient that is kept, and batch size. \"bf16 alone\" and \"sparsity alone\" "
             "are ratios too, of the best settings with only that changed.",

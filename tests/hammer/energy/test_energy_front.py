@@ -63,6 +63,34 @@ def test_budgets_are_kept_and_diverged_runs_said_to_be(study: Any, monkeypatch: 
     assert value == pytest.approx(0.5) and 0.4 <= low < 0.5 < high <= 0.6
 
 
+def test_the_report_of_the_whole(study: Any) -> None:
+    class Made:
+        """Parts whose losses fall with the joules that a step saves, sparse ones more than that."""
+
+        quick = False
+
+        def parts(self, function: Any, settings: dict) -> dict:
+            return {name: getattr(self, function.__name__)(**given) for name, given in settings.items()}
+
+        def energy(self, precision: str, share: float, batch: int) -> dict:
+            return {"joules": 1e-6 * batch * share * (1.0 if precision == "fp32" else 0.5), "dense": 1e-6 * batch}
+
+        def tune(self, rates: list[float], joules: float, **_: Any) -> dict:
+            return {"lr": [rates[0]] * 5, "loss": [1e6 * joules] * 5, "edge": [True, False, False, False, False]}
+
+        def judge(self, joules: float, count: int, **_: Any) -> dict:
+            return {"losses": [[1e6 * joules * (1 + 0.1 * seed)] * 5 for seed in range(count)]}
+
+    outcome = study.run(Made())
+    assert (
+        outcome.verdict == "holds" and [row[1:4:2] for row in outcome.tables[0].rows] == [["fp32-1-4", "bf16-16-4"]] * 5
+    )
+    assert outcome.figures["ratios"][0][0] == pytest.approx(1 / 32)
+    assert outcome.tables[0].rows[0][6:] == pytest.approx([0.5, 1 / 16])
+    assert outcome.figures["rates_at_the_edge"] == 24 and len(outcome.tables[1].rows) == 6
+    assert all(text.startswith("<svg") for text in outcome.pictures.values())
+
+
 def test_a_small_run(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "BUDGETS", (2e-5, 4e-5))
     outcome = study.run(studies.Work(FOLDER, tmp_path, quick=True))
