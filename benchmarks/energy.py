@@ -2,8 +2,10 @@
 
 * **Overhead**: training steps inside ``HammerContext(energy=Meter(Modelled("45nm")))``, phases and layers told apart, over the same steps without
   it: with the default budget (operations are heard in as many steps as 2 % of the time allow), with every step heard, and after the
-  context has ended ("absent"). PyTorch beside it: the same step in its profiler, which hears every operation, over its own plain step. Blocks
-  of steps are interleaved; figures are medians over rounds of the ratio to the plain block next to it.
+  context has ended ("absent"). PyTorch beside it: the same step in its profiler, which hears every operation, over its own plain step. Short
+  blocks are interleaved, each between two plain ones. Of a block the median step counts, so that other programs on the machine count for
+  little, and the figure is the median over rounds of the ratio to the plain blocks around. With the budget, the steps that are heard are then added
+  in the proportion in which a longer run has them; the first step of a run, heard in any case, is left out.
 * **Parts and whole**: how far the joules of all rows are from the meter's, for the cost model and for a counter (simulated RAPL tree).
 * **Work**: FLOPs that the ledger books for a step, over the exact count of the recorded backward pass, rule by rule.
 * **Faults**: twelve faults of simulated hardware. A fault *crashes* if reading raises, and *invents* if joules come out that were not spent.
@@ -25,8 +27,8 @@ import workers
 
 WORKLOADS = ("mlp_tiny", "mlp_small", "cnn")
 HOWS = {"ours": ("plain", "budget", "every step", "absent"), "torch": ("plain", "profiler")}
-LONGER = 3
-"""Blocks with the budget have so many times the steps: the first step, which is heard in any case, must be paid off."""
+QUICK_SECONDS, BLOCK, LONG = 20.0, 0.06, 0.5
+"""Of the rounds of a quick run, which leaves PyTorch out; of a block; and of the three runs that tell how many steps are heard."""
 
 
 class Ours:
@@ -48,25 +50,33 @@ class Ours:
         self.loss, self.optimizer = nn.CrossEntropyLoss(), optim.SGD(self.model.parameters(), lr=1e-4)
         self.x, self.y = DiffTensor(x), DiffTensor(labels)
 
-    def plain(self, steps: int) -> float:
-        begin = time.perf_counter()
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        self.loss(self.model(self.x), self.y).backward()
+        self.optimizer.step()
+
+    def plain(self, steps: int) -> list[float]:
+        """Seconds of each step."""
+        times = []
         for _ in range(steps):
-            self.optimizer.zero_grad()
-            self.loss(self.model(self.x), self.y).backward()
-            self.optimizer.step()
-        return time.perf_counter() - begin
+            begin = time.perf_counter()
+            self.step()
+            times.append(time.perf_counter() - begin)
+        return times
 
     def booked(
         self, steps: int, budget: float | None, source: Any = None, each: Callable[[], None] | None = None
-    ) -> tuple[float, Any]:
+    ) -> tuple[list[tuple[bool, float]], Any]:
+        """Of each step whether it was heard, and its seconds; and the report."""
         from hammer.context import HammerContext
         from hammer.energy import Meter, Modelled
 
         meter = Meter(source or Modelled("45nm", 5.0))
         context = HammerContext(energy=meter, model=self.model, optimizer=self.optimizer, budget=budget)
+        times = []
         with context:
-            begin = time.perf_counter()
             for _ in range(steps):
+                heard, begin = context.ledger.watching, time.perf_counter()
                 self.optimizer.zero_grad()
                 self.loss(self.model(self.x), self.y).backward()
                 with context.phase("optimizer"):
@@ -74,42 +84,52 @@ class Ours:
                 if each is not None:
                     each()
                 context.step()
-            seconds = time.perf_counter() - begin
-        return seconds, context.report()
+                times.append((heard, time.perf_counter() - begin))
+        return times, context.report()
 
-    def block(self, how: str, steps: int) -> float:
+    def block(self, how: str, steps: int) -> dict[str, float]:
         if how in ("plain", "absent"):
-            return self.plain(steps)
-        return self.booked(steps, None if how == "every step" else 0.02)[0]
+            return {"step": statistics.median(self.plain(steps))}
+        times, _ = self.booked(steps, None if how == "every step" else 0.02)
+        heard, other = [t for h, t in times[1:] if h], [t for h, t in times[1:] if not h]
+        share = len(heard) / (steps - 1)
+        return {
+            "step": statistics.median(other or heard),
+            "share": share,
+            "heard": statistics.median(heard or [times[0][1]]),
+        }
 
 
-def torch_block(step: Callable[[], Any], how: str, steps: int) -> float:
+def torch_block(step: Callable[[], Any], how: str, steps: int) -> dict[str, float]:
     import torch
 
+    def run() -> float:
+        times = []
+        for _ in range(steps):
+            begin = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times)
+
     if how == "plain":
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        return time.perf_counter() - begin
+        return {"step": run()}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True):
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        return time.perf_counter() - begin
+        return {"step": run()}
 
 
 _BUILT: dict[str, Any] = {}
 
 
-def block(library: str, workload: str, how: str, steps: int) -> float:
-    """Seconds of ``steps`` steps."""
+def block(library: str, workload: str, how: str, steps: int) -> dict[str, float]:
+    """Seconds of the median "step" of so many. With the budget of those that are not heard; "heard" is of those that are, and
+    "share" their proportion, without the first."""
     if workload not in _BUILT:
         _BUILT[workload] = Ours(workload) if library == "ours" else training_step.build(library, workload)
         _run(library, workload, "plain", 3)
     return _run(library, workload, how, steps)
 
 
-def _run(library: str, workload: str, how: str, steps: int) -> float:
+def _run(library: str, workload: str, how: str, steps: int) -> dict[str, float]:
     there = _BUILT[workload]
     return there.block(how, steps) if library == "ours" else torch_block(there, how, steps)
 
@@ -207,39 +227,53 @@ def faults() -> dict[str, str]:
     return found
 
 
-def measure(running: dict[str, workers.Worker], quick: bool) -> dict[str, dict[str, dict[str, float]]]:
-    """Library -> workload -> how -> the median over rounds of its time over the plain block's."""
-    steps: dict[tuple[str, str], int] = {}
+def measure(running: dict[str, workers.Worker], quick: bool) -> dict[tuple[str, str], dict[str, float]]:
+    """(library, how) -> workload -> by which share a step takes longer than a plain one."""
+    begin, turn = time.monotonic(), 0
     ratios: dict[tuple[str, str, str], list[float]] = {}
-    hows = [(library, how) for library in running for how in HOWS[library] if how != "plain"]
-    for workload in WORKLOADS:
-        for library, worker in running.items():
-            one = (
-                min(worker.ask("block", library=library, workload=workload, how="plain", steps=3) for _ in range(3)) / 3
-            )
-            steps[library, workload] = max(3, round((0.06 if quick else 0.5) / one))
-    for turn in range(3 if quick else 11):
+    steps: dict[tuple[str, str], int] = {}
+    shares: dict[str, float] = {}
+
+    def run(library: str, workload: str, how: str, count: int) -> dict[str, float]:
+        return running[library].ask("block", library=library, workload=workload, how=how, steps=count)  # type: ignore[no-any-return]
+
+    for library in running:
         for workload in WORKLOADS:
-            for library, how in hows:
-                count = steps[library, workload] * (LONGER if how == "budget" else 1)
-                asked = ["plain", how] if turn % 2 else [how, "plain"]
-                seconds = {
-                    h: running[library].ask("block", library=library, workload=workload, how=h, steps=count)
-                    for h in asked
-                }
-                ratios.setdefault((library, workload, how), []).append(seconds[how] / seconds["plain"])
-    found: dict[str, dict[str, dict[str, float]]] = {}
+            one = min(run(library, workload, "plain", 3)["step"] for _ in range(3))
+            steps[library, workload] = max(3, round(BLOCK / one))
+            if library == "ours":
+                longer = max(5, round(LONG / one))
+                shares[workload] = statistics.median(
+                    run(library, workload, "budget", longer)["share"] for _ in range(3)
+                )
+    while turn < (2 if quick else 60) or (quick and time.monotonic() - begin < QUICK_SECONDS):
+        turn += 1
+        for (library, workload), count in steps.items():
+            if workload == "cnn" and turn > (2 if quick else 12):
+                continue  # a block of it is ten times as long
+            hows = HOWS[library][1:] if turn % 2 else HOWS[library][:0:-1]
+            plain = run(library, workload, "plain", count)["step"]
+            for how in hows:
+                there, before = run(library, workload, how, count), plain
+                plain = run(library, workload, "plain", count)["step"]
+                seconds = there["step"]
+                if how == "budget":
+                    seconds += shares[workload] * max(0.0, there["heard"] - there["step"])
+                ratios.setdefault((library, workload, how), []).append(2 * seconds / (before + plain))
+    found: dict[tuple[str, str], dict[str, float]] = {}
     for (library, workload, how), values in ratios.items():
-        found.setdefault(library, {}).setdefault(workload, {})[how] = statistics.median(values)
+        found.setdefault((library, how), {})[workload] = round(statistics.median(values) - 1, 4)
     return found
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = common.parser(__doc__, libraries="ours,torch").parse_args(argv)
+    options = common.parser(__doc__, libraries="ours,torch", threads=1).parse_args(argv)
     if options.worker:
         commands = {"block": block, "faults": faults, "adds_up": lambda: {w: adds_up(w) for w in WORKLOADS[:2]}}
         workers.serve(options.worker, build=training_step.build, **commands)
         return
+    if options.quick:
+        options.libraries = "ours"
     with workers.start(options, __file__) as (running, left_out):
         lines = common.describe(running, left_out, options.threads)
         print("\n".join(lines), flush=True)
@@ -248,9 +282,7 @@ def main(argv: list[str] | None = None) -> None:
     head = ["steps with, over steps without", *WORKLOADS]
     titles = {("ours", "budget"): "HammerContext, default budget", ("ours", "every step"): "HammerContext, every step heard", ("ours", "absent"): "after the context (1: nothing is left)", ("torch", "profiler"): "PyTorch's profiler"}  # fmt: skip
     rows: list[list[Any]] = [
-        [title, *(overhead[library][w][how] for w in WORKLOADS)]
-        for (library, how), title in titles.items()
-        if library in overhead
+        [titles[key], *(1 + there[w] for w in WORKLOADS)] for key, there in overhead.items() if key in titles
     ]
     body = ["", *common.table(head, rows), ""]
     body += common.table(
@@ -265,12 +297,10 @@ def main(argv: list[str] | None = None) -> None:
     body += common.table(["fault", "outcome"], [[name, outcome] for name, outcome in told.items()])
     print("\n".join(body))
     figures = {
-        "overhead": {w: round(overhead["ours"][w]["budget"] - 1, 4) for w in WORKLOADS},
-        "overhead_every_step": {w: round(overhead["ours"][w]["every step"] - 1, 4) for w in WORKLOADS},
-        "absent": {w: round(overhead["ours"][w]["absent"] - 1, 4) for w in WORKLOADS},
-        "profiler_torch": {w: round(overhead["torch"][w]["profiler"] - 1, 4) for w in WORKLOADS}
-        if "torch" in overhead
-        else None,
+        "overhead": overhead["ours", "budget"],
+        "overhead_every_step": overhead["ours", "every step"],
+        "absent": overhead["ours", "absent"],
+        "profiler_torch": overhead.get(("torch", "profiler")),
         "parts_off": max(max(s["model"], s["counter"]) for s in sums.values()),
         "flops_over_exact": {w: round(s["flops"], 4) for w, s in sums.items()},
         "faults": len(told),

@@ -77,11 +77,11 @@ class HammerContext(AutogradContext):
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """``with hammer.phase("optimizer"): ...``: what the block spends is booked under that name."""
-        return self._booked().phase(name)
+        return (self.ledger or self._booked()).phase(name)
 
     def step(self) -> None:
         """Say that a training step has ended."""
-        self._booked().step()
+        (self.ledger or self._booked()).step()
 
     def report(self) -> Report:
         """What was spent, so far or in all."""

@@ -1,12 +1,16 @@
 """E1: does the batch size of the energy model, b* = √(B e0/e1), reach a loss for about the fewest joules?"""
 
+import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from autograd import DiffTensor, nn, no_grad
+from autograd.atomic import write_atomically
 from autograd.nn import losses
 from autograd.optim import SGD
 from autograd.tape import BackwardPass
@@ -19,7 +23,7 @@ from hammer.energy.technologies import Level
 from hammer.lab import datasets
 from hammer.lab.problem import next_cross_entropy
 from hammer.lab.problems.text_transformer import LENGTH, CharacterTransformer
-from hammer.lab.studies import Outcome, Table, Work
+from hammer.lab.studies import Outcome, Table, Work, code_of
 
 TITLE = "The batch size that costs least"
 CLAIM = (
@@ -89,16 +93,22 @@ WORKLOADS = {
 }
 
 
-def train(workload: str, batch: int, lr: float, seed: int, probe: int = 0) -> dict:
-    """SGD until the target: the steps that took (infinite: not reached), and with ``probe`` the noise scale, estimated every so many steps."""
+@functools.cache
+def _data(workload: str) -> tuple[np.ndarray, np.ndarray]:
+    return WORKLOADS[workload].data()
+
+
+def train(workload: str, batch: int, lr: float, seed: int, probe: int = 0, most: float = math.inf) -> dict:
+    """SGD until the target: the steps that took (infinite: not reached within ``most``), and with ``probe`` the noise scale, estimated every so many
+    steps."""
     work = WORKLOADS[workload]
     init, order = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
-    x, y = work.data()
+    x, y = _data(workload)
     model = work.model(init)
     optimizer = SGD(model.parameters(), lr=lr)
     judged = order.permutation(len(x))[: work.judged]
     noise, step, look = NoiseScale(decay=1), 0, 1
-    while step < work.most:
+    while step < min(work.most, most):
         places = order.integers(0, len(x), batch)
         if probe and step % probe == 0:
             parts = np.array_split(order.integers(0, len(x), 64), 2)
@@ -125,18 +135,37 @@ def train(workload: str, batch: int, lr: float, seed: int, probe: int = 0) -> di
     return {"steps": math.inf, "noise": noise.scale or 0.0}
 
 
-def tune(workload: str, batch: int, rates: list[float]) -> dict:
-    """The learning rate that reaches the target in the fewest steps."""
+def kept(folder: Path | None, workload: str, batch: int, lr: float, seed: int, most: float = math.inf) -> float:
+    """The steps of a run; with a folder, that of its workload and batch size, they are kept there, and a command that was interrupted goes on
+    with the run it was in, unless the study's code has changed."""
+    file = None if folder is None else folder / f"{code_of(Path(__file__).parent)}-{lr!r}-{seed}-{most!r}.json"
+    if file is not None and file.exists():
+        return float(json.loads(file.read_text("utf-8")))
+    steps = float(train(workload, batch, lr, seed, most=most)["steps"])
+    if file is not None:
+        write_atomically(file, json.dumps(steps))
+    return steps
+
+
+def tune(workload: str, batch: int, rates: list[float], folder: Path | None = None) -> dict:
+    """The learning rate that reaches the target in the fewest steps; of equals the lowest.
+
+    A run is given up once it has taken more steps than the best so far, which changes nothing of what is found. From the middle outwards,
+    the higher rate of two first, as high rates end soon, one way or another.
+    """
+    steps = dict.fromkeys(rates, math.inf)
+    middle = len(rates) // 2
     with np.errstate(all="ignore"):
-        found = [train(workload, batch, lr, TUNING_SEED)["steps"] for lr in rates]
-    best = int(np.argmin(found))
-    return {"lr": rates[best], "steps": found[best], "edge": best in (0, len(rates) - 1)}
+        for lr in sorted(rates, key=lambda r: (abs(rates.index(r) - middle), -r)):
+            steps[lr] = kept(folder, workload, batch, lr, TUNING_SEED, min(steps.values()))
+    best = min(rates, key=lambda r: (steps[r], r))
+    return {"lr": best, "steps": steps[best], "edge": best in (rates[0], rates[-1])}
 
 
 def energy(workload: str, batches: list[int], table: str) -> dict:
     """Joules of a step by the 45 nm model, operation by operation, for each batch size."""
     work = WORKLOADS[workload]
-    x, y = work.data()
+    x, y = _data(workload)
     model = work.model(np.random.default_rng(0))
     optimizer = SGD(model.parameters(), lr=1e-3)
     whole = technology("45nm")
@@ -154,9 +183,9 @@ def energy(workload: str, batches: list[int], table: str) -> dict:
     return {"joules": joules}
 
 
-def seeds(workload: str, batch: int, lr: float, count: int) -> dict:
+def seeds(workload: str, batch: int, lr: float, count: int, folder: Path | None = None) -> dict:
     with np.errstate(all="ignore"):
-        return {"steps": [train(workload, batch, lr, seed)["steps"] for seed in range(count)]}
+        return {"steps": [kept(folder, workload, batch, lr, seed) for seed in range(count)]}
 
 
 def noise(workload: str, lr: float) -> dict:

@@ -4,7 +4,8 @@
   ``technologies``, fitted to a machine by ``calibration``) and nothing ("not measured"). ``hardware`` counts instructions and cache misses.
 * Attribution (``ledger``, ``report``): ``hammer.HammerContext(energy=meter)`` books joules by phase, layer and operation.
 * Decisions: ``noise`` and ``batch`` (which batch size costs least), ``price`` (a price on joules under a budget), ``jobs`` (recurring
-  jobs), ``optimizer`` (all of it in a Trainer, with a log of what was predicted and what came of it).
+  jobs), ``recompute`` (activations kept or computed again), ``precision``, ``optimizer`` (a Trainer's run, with a log of what was predicted and
+  what came of it).
 """
 
 from .batch import StepEnergy, StepsToTarget, best_batch
@@ -18,10 +19,11 @@ from .model import Modelled, Work
 from .noise import NoiseScale
 from .optimizer import EnergyOptimizer
 from .price import Action, Price, energy_gate
+from .recompute import recompute_or_keep, recomputed
 from .technologies import Technology, technology
 
 __all__ = [
     "Action", "EnergyCallback", "EnergyOptimizer", "EventCounters", "Fit", "Meter", "Modelled", "NoiseScale", "NotMeasured", "Price", "Reading",
     "RecurringJob", "Source", "StepEnergy", "StepsToTarget", "Technology", "Unavailable", "Work", "best_batch", "calibrate",
-    "counter_file", "energy_gate", "find", "fit", "grams", "hwmon", "nvml", "rapl", "technology", "zeus",
+    "counter_file", "energy_gate", "find", "fit", "grams", "hwmon", "nvml", "rapl", "recompute_or_keep", "recomputed", "technology", "zeus",
 ]  # fmt: skip

@@ -112,6 +112,18 @@ class EventCounters:
         self.close()
 
 
+def available() -> dict[str, str | None]:
+    """Each event of ``EVENTS``: None if it can be counted here, or in one line why not."""
+    found: dict[str, str | None] = {}
+    for name in EVENTS:
+        try:
+            EventCounters((name,)).close()
+            found[name] = None
+        except Unavailable as error:
+            found[name] = str(error)
+    return found
+
+
 def _open(libc: Any, number: int, name: str, kernel: bool) -> int:
     kind, config = EVENTS[name]
     size = 64  # PERF_ATTR_SIZE_VER0: all that is set here

@@ -10,22 +10,19 @@ operations share them as they did when they were watched, joules of a counter by
 what each operation is charged. So the parts add up to the whole.
 """
 
-import contextvars
 import functools
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autograd import DiffTensor
-from autograd.context import AutogradContext
 from autograd.tape import next_serial
 
 from .meter import Meter
 from .model import Modelled, Work, backward_work, forward_work, optimizer_work
+from .own_cost import own_cost
 from .report import Report, Row
 
 STEP = "step"
@@ -55,23 +52,29 @@ class _Spent:
         return self.arithmetic + self.memory
 
 
-@dataclass
+@dataclass(slots=True)
 class _Phase:
+    name: str
     visits: int = 0
     seconds: float = 0.0
+    shared: float = 0.0  # of these, seconds whose joules by the meter are known
     joules: float | None = 0.0  # by the meter
     watched_visits: int = 0
     watched_seconds: float = 0.0
     parts: dict[tuple[str, str, str], _Spent] = field(default_factory=lambda: defaultdict(_Spent))
-    mean: tuple[int, tuple[float, ...]] = (0, (0.0,) * 4)
+    charged_visits: int = 0  # visits that were not watched, and that the cost model has been charged for
 
-    def work_of_a_visit(self) -> tuple[float, ...]:
-        """FLOPs, bytes, and joules of arithmetic and memory by the cost model: means over the visits that were watched."""
-        if self.mean[0] != self.watched_visits:
-            parts = self.parts.values()
-            sums = [sum(getattr(s, name) for s in parts) for name in ("flops", "bytes", "arithmetic", "memory")]
-            self.mean = self.watched_visits, tuple(x / self.watched_visits for x in sums)
-        return self.mean[1]
+    def owed(self) -> tuple[float, ...] | None:
+        """What the cost model is to be charged for visits that were not watched, by the mean of those that were: FLOPs, bytes, and
+        joules of arithmetic and memory. None: nothing."""
+        visits = self.visits - self.watched_visits - self.charged_visits
+        if not (visits and self.watched_visits):
+            return None
+        self.charged_visits += visits
+        parts, times = self.parts.values(), visits / self.watched_visits
+        return tuple(
+            times * sum(getattr(s, name) for s in parts) for name in ("flops", "bytes", "arithmetic", "memory")
+        )
 
 
 class Ledger:
@@ -92,11 +95,16 @@ class Ledger:
         self.steps = self.watched_steps = 0
         self.watching = True
         self.on_watch: Callable[[bool], None] = lambda _on: None
-        self._phases: dict[str, _Phase] = defaultdict(_Phase)
-        self._names: list[str] = [STEP]
+        self._phases: dict[str, _Phase] = {}
+        self._blocks: dict[str, _Block] = {}
+        self._stack: list[_Phase] = []  # the present phases, the innermost last
         self._forced: list[bool] = []  # of each phase inside the outermost: whether watching began for its sake
-        self._pending: dict[str, float] = defaultdict(float)
-        self._own = self._own_step = 0.0  # seconds spent on watching, in all and in this step
+        self._marks = self._own = self._own_step = (
+            0.0  # seconds spent on marks of phases and steps, and on hearing: in all, in this step
+        )
+        self._modules: list[
+            tuple[Any, Any, Callable]
+        ] = []  # with their own forward in place of their class's, and the marked one
         self._layers: list[str] = []
         self._serials, self._names_of_serials = [0], [""]
         self._open = False
@@ -111,117 +119,137 @@ class Ledger:
     def open(self) -> None:
         """Begin; the first step is watched."""
         self.check_unused()
-        self._dispatch = dispatch_cost() if self.budget is not None else 0.0
+        self._dispatch, self._mark = own_cost() if self.budget is not None else (0.0, 0.0)
+        self._stack = [self._phase(STEP)]
         self._begin = self._read = self.meter.mark()
         self._first = self._last = time.perf_counter()
+        if self.model is not None:
+            self.model.owing.append(self._charge)
         self._open, self.watching = True, True
 
     def close(self) -> None:
         """End: the last stretch of time is booked."""
         if self._open:
             self._book_time()
-            self._share_out(force=True)
+            self._share_out()
+            if self.model is not None:
+                self.model.owing.remove(self._charge)
             self._end, self._open = self._read, False
 
     # ---- phases and steps ----
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> "_Block":
         """Book a with-block as a phase of this name."""
-        self.begin(name)
-        try:
-            yield
-        finally:
-            self.end()
+        return self._blocks.get(name) or self._blocks.setdefault(name, _Block(self, name))
 
     def begin(self, name: str) -> None:
         """A phase begins inside the present one."""
         self._book_time()
-        self._names.append(name)
+        phase = self._phases.get(name) or self._phase(name)
+        self._stack.append(phase)
         before = self.watching
-        self._enter(name)
-        self._forced.append(self.watching != before)
+        self._enter(phase)
+        self._forced.append(self.watching is not before)
 
     def end(self) -> None:
         """The innermost phase ends."""
-        if not self.nested:
+        if not self._forced:
             raise RuntimeError("energy: end() without begin()")
         self._book_time()
-        self._names.pop()
+        self._stack.pop()
         if self._forced.pop():
             self._watch(False)
 
     @property
     def nested(self) -> bool:
         """Whether a phase is open inside the outermost."""
-        return len(self._names) > 1
+        return len(self._stack) > 1
 
     def switch(self, name: str) -> None:
         """The outermost phase ends and another begins, for loops that have no with-blocks."""
         self._book_time()
-        self._names[0] = name
-        self._enter(name)
+        self._stack[0] = phase = self._phase(name)
+        self._enter(phase)
 
-    def _enter(self, name: str) -> None:
-        phase = self._phases[name]
-        phase.visits += 1
-        if not phase.watched_visits and not self.watching:
+    def _phase(self, name: str) -> _Phase:
+        if name not in self._phases:
+            self._phases[name] = _Phase(name)
+        return self._phases[name]
+
+    def _enter(self, phase: _Phase) -> None:
+        self._marks += self._mark
+        if not self.watching:
+            if phase.watched_visits:
+                phase.visits += 1
+                return
             self._watch(True)  # the first visit of a phase is watched in any case
-        self._count_visit(phase)
-        if name == "optimizer" and self.optimizer is not None and self.watching:
+        phase.visits += 1
+        phase.watched_visits += 1
+        if phase.name == "optimizer" and self.optimizer is not None:
             work = optimizer_work(self.optimizer)
             charged = self.model.charge(work) if self.model is not None else (0.0, 0.0)
             phase.parts["optimizer", "", UPDATE].add(work, charged)
 
-    def _count_visit(self, phase: _Phase) -> None:
-        if self.watching:
-            phase.watched_visits += 1
-        elif self.model is not None:
-            self.model.add(*phase.work_of_a_visit())
+    def _charge(self) -> None:
+        """The cost model is about to be read, or means to change: charge it for visits that were not watched."""
+        for phase in self._phases.values():
+            owed = phase.owed()
+            if owed is not None:
+                self.model.add(*owed)  # type: ignore[union-attr]
 
     def step(self) -> None:
         """A training step has ended. Decides whether the next one is watched."""
         self._book_time()
         self.steps += 1
-        if self._names[0] == STEP:
-            self._phases[STEP].visits += 1
-            self._count_visit(self._phases[STEP])
-        self.watched_steps += self.watching
-        self._share_out()
-        self._own += self._own_step
-        per_step, self._own_step = self._own / max(self.watched_steps, 1), 0.0
-        allowed = self.budget is None or self._own + per_step <= self.budget * (time.perf_counter() - self._first)
+        self._marks += self._mark
+        outermost = self._stack[0]
+        if outermost.name == STEP:
+            outermost.visits += 1
+            outermost.watched_visits += self.watching
+        if self.watching:
+            self.watched_steps += 1
+            self._own += self._own_step
+            self._own_step = 0.0
+            del self._serials[1:], self._names_of_serials[1:]
+        if not 0.0 <= self._last - self._read[0] < self.resolution:
+            self._share_out()
+        if self.budget is None:
+            allowed = True
+        else:
+            once_more = self._own + self._own / max(self.watched_steps, 1)
+            allowed = self._marks + once_more <= self.budget * (self._last - self._first)
         if allowed != self.watching:
             self._watch(allowed)
-        del self._serials[1:], self._names_of_serials[1:]
 
     def _watch(self, on: bool) -> None:
+        if on and self.model is not None:
+            self._charge()
         self.watching = on
+        self._mark_layers(on)
         self.on_watch(on)
 
     def _book_time(self) -> None:
         now = time.perf_counter()
-        name, seconds = self._names[-1], max(0.0, now - self._last)
-        phase = self._phases[name]
-        phase.seconds += seconds
-        if self.watching:
-            phase.watched_seconds += seconds
-        self._pending[name] += seconds
+        seconds = now - self._last
         self._last = now
+        if seconds > 0.0:
+            phase = self._stack[-1]
+            phase.seconds += seconds
+            if self.watching:
+                phase.watched_seconds += seconds
 
-    def _share_out(self, force: bool = False) -> None:
-        """Read the meter, if it is time, and share what was spent over the phases since the last reading, by seconds."""
-        if not force and self._last - self._read[0] < self.resolution and self._last >= self._read[0]:
-            return
+    def _share_out(self) -> None:
+        """Read the meter, and share what was spent over the phases since the last reading, by seconds."""
         mark = self.meter.mark()
         spent = self.meter.between(self._read, mark).joules
         self._read = mark
-        total = sum(self._pending.values())
-        for name, seconds in self._pending.items():
-            phase = self._phases[name]
-            known = phase.joules is not None and spent is not None
-            phase.joules = phase.joules + spent * (seconds / total if total else 0.0) if known else None  # type: ignore[operator]
-        self._pending.clear()
+        total = sum(phase.seconds - phase.shared for phase in self._phases.values())
+        for phase in self._phases.values():
+            seconds = phase.seconds - phase.shared
+            if seconds > 0.0:
+                known = phase.joules is not None and spent is not None
+                phase.joules = phase.joules + spent * (seconds / total) if known else None  # type: ignore[operator]
+                phase.shared = phase.seconds
 
     # ---- operations ----
 
@@ -229,53 +257,58 @@ class Ledger:
         """An operation has run."""
         now = time.perf_counter()
         if self.watching:
-            name = self._names[-1]
-            kind = "forward" if name == STEP else name
+            phase = self._stack[-1]
+            kind = "forward" if phase.name == STEP else phase.name
             layer = self._layers[-1] if self._layers else ""
-            self._book(name, (kind, layer, row.name), forward_work(row, inputs, params, outputs), now)
+            self._book(phase, (kind, layer, row.name), forward_work(row, inputs, params, outputs), now)
 
     def heard_rule(self, node: Any, parent: Any, g: Any, d: Any) -> None:
         """The derivative rule of a node for its input ``parent`` has run."""
         now = time.perf_counter()
         if self.watching:
-            name = self._names[-1]
-            kind = "backward" if name == STEP else name
+            phase = self._stack[-1]
+            kind = "backward" if phase.name == STEP else phase.name
             layer = self._names_of_serials[bisect_right(self._serials, node.serial) - 1]
-            self._book(name, (kind, layer, f"{node.name}′"), backward_work(g, node, parent, d), now)
+            self._book(phase, (kind, layer, f"{node.name}′"), backward_work(g, node, parent, d), now)
 
-    def _book(self, name: str, key: tuple[str, str, str], work: Work, now: float) -> None:
+    def _book(self, phase: _Phase, key: tuple[str, str, str], work: Work, now: float) -> None:
         seconds = max(0.0, now - self._last)
-        phase = self._phases[name]
         spent = phase.parts[key]
         spent.seconds += seconds
         spent.add(work, self.model.charge(work) if self.model is not None else (0.0, 0.0))
         phase.seconds += seconds
         phase.watched_seconds += seconds
-        self._pending[name] += seconds
         self._last = after = time.perf_counter()
         own = max(0.0, after - now)
-        self._phases[LISTENING].seconds += own
-        self._pending[LISTENING] += own
+        self._phase(LISTENING).seconds += own
         self._own_step += own + self._dispatch
 
     # ---- layers ----
 
     def layers(self, model: Any) -> Callable[[], None]:
-        """Tell operations apart by the module of ``model`` that ran them. Returns a function that takes the marks away again."""
-        before: list[tuple[Any, Any]] = []
-        for path, module in model.named_modules():
-            before.append((module, module.__dict__.get("forward")))
-            module.__dict__["forward"] = self._marked(module.forward, path or type(module).__name__)
+        """Tell operations apart by the module of ``model`` that ran them. Returns a function that takes the marks away again. Marks are
+        on the modules only while operations are watched."""
+        self._modules = [
+            (module, module.__dict__.get("forward"), self._marked(module.forward, path or type(module).__name__))
+            for path, module in model.named_modules()
+        ]
+        self._mark_layers(True)
 
         def remove() -> None:
-            while before:
-                module, own = before.pop()
-                if own is None:
-                    module.__dict__.pop("forward", None)
-                else:
-                    module.__dict__["forward"] = own
+            self._mark_layers(False)
+            self._modules = []
 
         return remove
+
+    def _mark_layers(self, on: bool) -> None:
+        for module, own, marked in self._modules:
+            before, after = (own, marked) if on else (marked, own)
+            if module.__dict__.get("forward") is not before:
+                continue  # somebody else has put another there since
+            if after is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = after
 
     def _marked(self, forward: Callable, path: str) -> Callable:
         @functools.wraps(forward, updated=())
@@ -302,7 +335,7 @@ class Ledger:
         """What was spent so far, or in all if the context has ended."""
         if self._open:
             self._book_time()
-            self._share_out(force=True)
+            self._share_out()
         end = self._read if self._open else self._end
         whole = self.meter.between(self._begin, end)
         seconds = sum(p.seconds for p in self._phases.values())
@@ -320,7 +353,9 @@ class Ledger:
             for row in rows:
                 share = row.seconds / seconds if seconds else 1.0 / len(rows)
                 row.joules = None if rest is None or row.joules is None else scale * row.joules + rest * share
-        return Report(tuple(rows), whole, self.steps, self.watched_steps, self._own + self._own_step, self.budget)
+        return Report(
+            tuple(rows), whole, self.steps, self.watched_steps, self._marks + self._own + self._own_step, self.budget
+        )
 
 
 def _rows(name: str, phase: _Phase, modelled: bool) -> tuple[list[Row], float]:
@@ -347,23 +382,16 @@ def _rows(name: str, phase: _Phase, modelled: bool) -> tuple[list[Row], float]:
     return found, times * charged
 
 
-@functools.cache
-def dispatch_cost(calls: int = 500) -> float:
-    """Seconds by which an operation takes longer inside a context that listens, beside the listening itself; measured once."""
+class _Block:
+    """A phase as a with-block; a context manager made of a generator would take twice as long."""
 
-    def once() -> float:
-        x: Any = DiffTensor(1.0)
-        begin = time.perf_counter()
-        for _ in range(calls):
-            _ = x + 1.0
-        return (time.perf_counter() - begin) / calls
+    __slots__ = ("ledger", "name")
 
-    def measure() -> float:
-        plain, inside = [], []
-        for _ in range(5):
-            with AutogradContext(observer=lambda *_: None):
-                inside.append(once())
-            plain.append(once())
-        return max(0.0, min(inside) - min(plain))
+    def __init__(self, ledger: Ledger, name: str):
+        self.ledger, self.name = ledger, name
 
-    return contextvars.Context().run(measure)  # nobody else hears it
+    def __enter__(self) -> None:
+        self.ledger.begin(self.name)
+
+    def __exit__(self, *exc: object) -> None:
+        self.ledger.end()

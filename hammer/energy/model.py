@@ -79,17 +79,19 @@ def optimizer_work(optimizer: Any) -> Work:
     return Work(flops, moved, _dtype([p.raw for p in optimizer.params]))
 
 
-def recomputation(work: Work, kept: float, live: float, table: Technology) -> float:
+def recomputation(work: Work | Sequence[Work], kept: float, live: float, table: Technology) -> float:
     """Joules that are saved by computing activations again in the backward pass instead of keeping them; below 0: keeping is cheaper.
 
     Args:
-        work: of computing them again, its bytes included (``forward_work`` of the operations in question).
+        work: of computing them again, its bytes included (``forward_work`` of the operations in question): a sum, or one for each operation,
+            whose arrays then come from the level that holds them.
         kept: bytes of what would be kept: written once in the forward pass, and read once in the backward pass.
         live: bytes that go through memory between the two, which decide the level that they come back from.
         table: a technology.
     """
-    again = sum(table.joules(work.flops, work.bytes, work.dtype, working_set=work.bytes))
-    return table.joules(0.0, 2 * kept, work.dtype, working_set=live)[1] - again
+    works = [work] if isinstance(work, Work) else work
+    again = sum(sum(table.joules(w.flops, w.bytes, w.dtype)) for w in works)
+    return table.joules(0.0, 2 * kept, working_set=live)[1] - again
 
 
 class _Like:
@@ -131,7 +133,11 @@ class Modelled(Source):
         static_watts: in place of the table's.
         clock: seconds for the static power.
 
-    The domains are "arithmetic", "memory" and "static". ``flops`` and ``bytes`` are what was charged so far.
+    The domains are "arithmetic", "memory" and "static".
+
+    Attributes:
+        flops, bytes: what was charged until the latest reading, and since.
+        owing: functions that are called before a reading, and charge what has not been charged yet.
     """
 
     kind: Kind = "modelled"
@@ -149,6 +155,7 @@ class Modelled(Source):
             raise ValueError(f"Modelled: static_watts must be finite and at least 0, not {static_watts!r}")
         self.name = f"cost model, {self.table.name}, static {self.static:g} W"
         self.flops = self.bytes = self._arithmetic = self._memory = 0.0
+        self.owing: list[Callable[[], None]] = []
         self._clock = clock
         self._start = self._last = clock()
 
@@ -164,6 +171,8 @@ class Modelled(Source):
         self._arithmetic, self._memory = self._arithmetic + arithmetic, self._memory + memory
 
     def read(self) -> dict[str, float | None]:
+        for charge in self.owing:
+            charge()
         now = self._clock()
         if now < self._last and not self.faults:
             self.faults.append("static is not modelled any more: the clock went backwards")

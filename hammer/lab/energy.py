@@ -43,8 +43,9 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _meters() -> int:
-    from hammer.energy import EventCounters, Unavailable
+    from hammer.energy import Unavailable
     from hammer.energy.counters import SOURCES
+    from hammer.energy.hardware import available
 
     for name, open_ in SOURCES.items():
         try:
@@ -54,11 +55,12 @@ def _meters() -> int:
         else:
             print(f"{name:<8}yes: {'; '.join((source.name, *source.faults))}")
             source.close()
-    try:
-        EventCounters().close()
-        print("events  yes: instructions, cycles, cache references and misses of a process")
-    except Unavailable as error:
-        print(f"events  no: {error}")
+    events = available()
+    counted = [name for name, why in events.items() if why is None]
+    if counted:
+        print(f"events  yes: {', '.join(counted)}")
+    if len(counted) < len(events):  # the first reason stands for the others of its kind
+        print(f"events  no: {next(why for why in events.values() if why)}")
     print("model   yes: tables 45nm and 7nm, or one of `hammer energy calibrate`")
     return 0
 

@@ -18,6 +18,7 @@ from hammer.energy import Meter, Modelled, rapl
 from hammer.energy.callback import EnergyCallback
 from hammer.energy.ledger import Ledger
 from hammer.energy.meter import Source
+from hammer.energy.own_cost import own_cost
 from hammer.energy.report import Report
 from hammer.energy.simulate import SimulatedRapl
 
@@ -115,6 +116,55 @@ def test_the_first_visit_of_a_phase_is_watched_and_no_longer() -> None:
             context.step()
     calls = {(r.phase, r.op): r.calls for r in context.report().rows if r.calls}
     assert calls == {("forward", "exp"): 3.0, ("evaluation", "tanh"): 2.0}
+
+
+def test_the_model_is_charged_for_steps_that_are_not_watched_before_it_is_read() -> None:
+    source = Modelled("45nm")
+    meter, model = Meter(source), net()
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    with HammerContext(energy=meter, model=model, optimizer=optimizer, budget=1e-6) as context:
+        loop(context, model, optimizer, 1)
+        with meter.window("one") as one:
+            loop(context, model, optimizer, 1)
+        with meter.window("three") as three:
+            loop(context, model, optimizer, 3)
+    assert context.ledger.watched_steps == 1
+    assert one.reading.joules > 0 and three.reading.joules == pytest.approx(3 * one.reading.joules)
+    assert not source.owing
+
+
+def test_marks_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hammer.energy.ledger.own_cost", lambda: (0.0, 1e-3))
+    with HammerContext(energy=Meter(), budget=0.5) as context:
+        for _ in range(5):
+            with context.phase("nothing"):  # a mark, and a step is another
+                pass
+            context.step()
+        assert context.ledger.watched_steps == 1  # ten marks of a millisecond are all the time there is
+    assert context.report().own_seconds >= 0.01
+
+
+def test_marks_of_layers_come_and_go_with_watching_and_leave_others_alone() -> None:
+    model = net()
+    with HammerContext(energy=Meter(Modelled()), model=model, budget=1e-6) as context:
+        assert "forward" in model[0].__dict__
+        model(DiffTensor(X))
+        context.step()
+        assert not any("forward" in m.__dict__ for m in model.modules())
+        mine = lambda x: x * 2.0
+        model[0].__dict__["forward"] = mine
+        with context.phase("evaluation"):
+            assert "forward" in model[2].__dict__ and model[0].__dict__["forward"] is mine
+            model[2](DiffTensor(np.ones((1, 16), np.float32)))
+        assert "forward" not in model[2].__dict__
+    assert model[0].__dict__.pop("forward") is mine
+    rows = {(r.phase, r.layer) for r in context.report().rows}
+    assert ("evaluation", "2") in rows and ("forward", "0") in rows
+
+
+def test_what_booking_costs_is_measured() -> None:
+    each, mark = own_cost()
+    assert 0 < each < 1e-3 and 0 < mark < 1e-3
 
 
 def test_a_phase_gets_the_joules_of_its_time() -> None:

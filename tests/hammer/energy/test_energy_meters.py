@@ -13,7 +13,6 @@ import pytest
 
 from hammer.energy import Meter, NotMeasured, Unavailable, counter_file, find, hwmon, nvml, rapl, zeus
 from hammer.energy.counters import SOURCES, Counter, Counters, Together
-from hammer.energy.hardware import EVENTS, Counts, EventCounters
 from hammer.energy.meter import grams
 from hammer.energy.simulate import SimulatedNvml, SimulatedRapl
 
@@ -379,32 +378,3 @@ def test_a_counter_that_is_not_read_does_not_hurt_the_others(clock: Clock) -> No
     )
     values.update(a=5, b=10**9)  # b: a billion joules in no time
     assert source.read() == {"a": 5.0, "b": None}
-
-
-# ---- events ----
-
-
-def test_events_of_this_process() -> None:
-    try:
-        events = EventCounters(("task_clock_ns", "page_faults"))
-    except Unavailable as error:
-        pytest.skip(str(error))
-    with events:
-        before = events.read()
-        until = time.process_time() + 0.02
-        while time.process_time() < until:
-            pass
-        spent = events.read() - before
-    assert 0.01e9 < spent["task_clock_ns"] < 5e9 and spent.bandwidth() is None
-    assert not events._files
-
-
-def test_events_that_are_not_there() -> None:
-    with pytest.raises(ValueError, match="no event 'joules'"):
-        EventCounters(("joules",))
-    assert Counts({"cache_misses": 1e6}, 0.5).bandwidth() == 128e6
-    for name in EVENTS:
-        try:
-            EventCounters((name,)).close()
-        except Unavailable as error:
-            assert name in str(error) or "not on" in str(error)
