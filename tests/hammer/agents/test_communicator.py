@@ -163,7 +163,7 @@ with agents.world() as comm:
 def test_mpi_does_what_threads_do(n):
     done = run(n, PROGRAM)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split().count("whole") == n
+    assert done.stdout.count("whole") == n  # the ranks' lines may run into each other
 
 
 @needs_mpi
