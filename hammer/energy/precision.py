@@ -6,6 +6,7 @@ with layer_precisions(model, chosen):
     train()
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from autograd.nn import Module
 from autograd.tape import BackwardPass
 
 from ..context import HammerContext
+from .forwards import wrapped
 from .meter import Meter
 from .model import Modelled
 from .price import Action
@@ -64,32 +66,18 @@ def _joules(model: Module, path: str, loss: Callable[[], Any], table: Technology
 @contextmanager
 def layer_precisions(model: Module, chosen: Mapping[str, str]) -> Iterator[None]:
     """Inside the block, the modules of these paths run in these precisions, whatever the block around them says."""
-    modules = dict(model.named_modules())
-    for path in chosen:
-        if path not in modules:
-            raise ValueError(
-                f"layer_precisions: the model has no module {path!r}; it has {', '.join(map(repr, modules))}"
-            )
-    before: list[tuple[Module, Any]] = []
-    try:
-        for path, name in chosen.items():
-            module = modules[path]
-            before.append((module, module.__dict__.get("forward")))
-            module.__dict__["forward"] = _casting(getattr(module.forward, "inner", module.forward), name)
+    casts = {path: functools.partial(_casting, name=name) for path, name in chosen.items()}
+    with wrapped("layer_precisions", model, casts):
         yield
-    finally:
-        for module, own in reversed(before):
-            if own is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = own
 
 
 def _casting(forward: Callable, name: str) -> Callable:
+    forward = getattr(forward, "inner", forward)  # a block inside replaces the cast, it does not add one
+
     def run(*args: Any, **kwargs: Any) -> Any:
         with AutogradContext(precision=name):
             return forward(*args, **kwargs)
 
     AutogradContext(precision=name)  # what is wrong with the name is said here
-    run.inner = forward  # type: ignore[attr-defined]  # a block inside replaces the cast, it does not add one
+    run.inner = forward  # type: ignore[attr-defined]
     return run

@@ -19,6 +19,7 @@ from autograd import AutogradContext, checkpoint
 from autograd.nn import Module
 from autograd.tape import BackwardPass, next_serial
 
+from .forwards import wrapped
 from .model import Work, backward_work, forward_work, recomputation
 from .optimizer import Decision
 from .technologies import Technology, technology
@@ -80,30 +81,8 @@ def recomputed(model: Module, layers: Sequence[str]) -> Iterator[None]:
 
     The backward pass may run inside or outside. Gradients are the same to the last bit.
     """
-    with _forwards(model, dict.fromkeys(layers, checkpoint)):
+    with wrapped("recomputed", model, dict.fromkeys(layers, checkpoint)):
         yield
-
-
-@contextmanager
-def _forwards(model: Module, wraps: dict[str, Callable[[Callable], Callable]]) -> Iterator[None]:
-    """Inside the block, the forward of each module of a path goes through a function."""
-    modules = dict(model.named_modules())
-    for path in wraps:
-        if path not in modules:
-            raise ValueError(f"recomputed: the model has no module {path!r}; it has {', '.join(map(repr, modules))}")
-    before: list[tuple[Module, Any]] = []
-    try:
-        for path, wrap in wraps.items():
-            module = modules[path]
-            before.append((module, module.__dict__.get("forward")))
-            module.__dict__["forward"] = wrap(module.forward)
-        yield
-    finally:
-        for module, own in reversed(before):
-            if own is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = own
 
 
 @dataclass
@@ -154,7 +133,7 @@ def _passed(model: Module, loss: Callable[[], Any], paths: Sequence[str], again:
 
             return wrap
 
-        with _forwards(model, {path: noted(path) for path in paths}):
+        with wrapped("recomputed", model, {path: noted(path) for path in paths}):
             there = BackwardPass([loss()])
         found.kept = there.bytes_retained
         listener.backward = True
