@@ -19,10 +19,12 @@ class Block(nn.Module):
         self.attend = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, rng=rng)
         self.mlp = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH, rng=rng), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH, rng=rng))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, last: bool = False) -> Any:
+        """``last``: only the last place's output (N, 1, width), to which every place is visible."""
         x = self.ln_1(x)
-        x = x + self.attend(x, x, x, need_weights=False, is_causal=True)[0]
-        return x + self.mlp(self.ln_2(x))
+        asked = x[:, -1:] if last else x
+        asked = asked + self.attend(asked, x, x, need_weights=False, is_causal=not last)[0]
+        return asked + self.mlp(self.ln_2(asked))
 
 
 class Decoder(nn.Module):
@@ -38,7 +40,9 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Any) -> Any:
         x = self.tokens(ids) + self.places(np.arange(ids.shape[1]))
-        return self.head(self.norm(self.blocks(x))[:, -1])
+        for block in self.blocks:
+            x = block(x, last=block is self.blocks[-1])  # nobody asks for the other places' answers
+        return self.head(self.norm(x)[:, 0])
 
 
 def examples() -> tuple[np.ndarray, np.ndarray]:
