@@ -4,8 +4,8 @@
   ``technologies``, fitted to a machine by ``calibration``) and nothing ("not measured"). ``hardware`` counts instructions and cache misses.
 * Attribution (``ledger``, ``report``): ``hammer.HammerContext(energy=meter)`` books joules by phase, layer and operation.
 * Decisions: ``noise`` and ``batch`` (which batch size costs least), ``price`` (a price on joules under a budget), ``jobs`` (recurring
-  jobs), ``recompute`` (activations kept or computed again), ``precision``, ``optimizer`` (a Trainer's run, with a log of what was predicted and
-  what came of it).
+  jobs), ``recompute`` (activations kept or computed again), ``precision``, ``layers`` (both for a run), ``optimizer`` (a Trainer's run, with a
+  log of what was predicted and what came of it: ``decision``).
 """
 
 from .batch import StepEnergy, StepsToTarget, best_batch

@@ -1,4 +1,4 @@
-"""EnergyOptimizer: a Trainer's run, booked and steered: the batch size that costs least, a budget, hopeless runs given up.
+"""EnergyOptimizer: a Trainer's run, booked and steered: layers that do with less, the batch size that costs least, a budget, hopeless runs given up.
 
     steering = EnergyOptimizer(Meter(find()), budget=500.0, target=0.1)
     Trainer(model, ..., callbacks=[steering]).fit(data, val=..., epochs=100)
@@ -10,7 +10,7 @@ loop is a link: ``energy_gate`` (``price``).
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,14 @@ from autograd.train.batches import count
 
 from .batch import StepEnergy, best_batch, saving
 from .callback import EnergyCallback
+from .decision import Decision
+from .layers import Layers
 from .meter import Meter
 from .noise import NoiseScale, from_parts
+from .technologies import Technology
 
 PRECISE = 0.05
 """The meter's uncertainty over its reading at which a mean over steps is taken to be known."""
-
-
-@dataclass
-class Decision:
-    """What was decided at a step, why, what it was predicted to do, and what came of it (None: not known yet)."""
-
-    step: int
-    what: str
-    choice: float | str
-    reason: str
-    predicted: dict[str, float] = field(default_factory=dict)
-    realised: dict[str, float] | None = None
-
-    def __str__(self) -> str:
-        numbers = lambda values: ", ".join(f"{k} {v:.4g}" for k, v in values.items()) or "–"
-        came = "not known yet" if self.realised is None else numbers(self.realised)
-        return f"step {self.step}: {self.what} → {self.choice} ({self.reason}); predicted: {numbers(self.predicted)}; realised: {came}"
 
 
 @dataclass
@@ -81,9 +67,14 @@ class EnergyOptimizer(EnergyCallback):
         probe_every: steps from one estimate of the gradient noise to the next; each costs about one more batch.
         most: the largest number of the loader's batches in a step.
         rescale: whether a new batch size b changes a constant learning rate by 1/(1 + B/b), as McCandlish et al. (2018, equation 2.6).
+        precisions: what each layer may run in, ("bf16", "fp32") for example; empty: layers stay as they are.
+        rise: by what share of a batch's loss all layers' precisions may raise it, added up.
+        recompute: whether the model's children may compute their activations again instead of keeping them.
+        table: what precisions and recomputation are priced by (``technologies``); the meter cannot tell before they are tried.
         share: see ``HammerContext``'s ``budget``.
 
-    The batch size is chosen once. Following the noise scale all the time was tried: it cost more (docs/energy.md).
+    Layers are decided on the first step's batch, before the energy of a step is measured. The batch size is chosen once. Following the noise
+    scale all the time was tried: it cost more (docs/energy.md).
 
     Attributes:
         decisions: a list of ``Decision``.
@@ -92,7 +83,9 @@ class EnergyOptimizer(EnergyCallback):
 
     def __init__(
         self, meter: Meter, *, budget: float | None = None, target: float | None = None, monitor: str = "val_loss",
-        batch: bool = True, window: int = 50, probe_every: int = 5, most: int = 64, rescale: bool = True, share: float | None = 0.02,
+        batch: bool = True, window: int = 50, probe_every: int = 5, most: int = 64, rescale: bool = True,
+        precisions: Sequence[str] = (), rise: float = 0.01, recompute: bool = False, table: Technology | str = "7nm",
+        share: float | None = 0.02,
     ):  # fmt: skip
         super().__init__(meter, share)
         for name, value, low in (("window", window, 2), ("probe_every", probe_every, 1), ("most", most, 1)):
@@ -104,7 +97,14 @@ class EnergyOptimizer(EnergyCallback):
         self.window, self.probe_every, self.most, self.rescale = window, probe_every, most, rescale
         self.decisions: list[Decision] = []
         self.noise = NoiseScale(decay=0.98)
-        self.state = {"stage": 0 if batch else 3, "accumulate": 0, "used": 0.0, "noise": self.noise.state}
+        self.layers = Layers(precisions, rise, recompute, table)
+        self.state = {
+            "stage": 0 if batch else 3,
+            "accumulate": 0,
+            "used": 0.0,
+            "noise": self.noise.state,
+            "layers": self.layers.state,
+        }
         self._stretches: list[_Stretch] = []
         self._curve: list[tuple[float, float]] = []
         self._examples = 0
@@ -113,7 +113,12 @@ class EnergyOptimizer(EnergyCallback):
     # ---- what the Trainer tells ----
 
     def on_fit_start(self, trainer: Any) -> None:
+        if self.layers and trainer._compiled is not None:
+            raise ValueError(
+                "EnergyOptimizer: a compiled step cannot change its layers; leave out precisions and recompute, or compile"
+            )
         self._compute: Callable[[Any], Any] = trainer.compute
+        self.layers.resume(trainer.model)
         if self.state["accumulate"]:  # a resumed run goes on with what was chosen
             trainer.accumulate = self.state["accumulate"]
         super().on_fit_start(trainer)
@@ -145,6 +150,10 @@ class EnergyOptimizer(EnergyCallback):
 
     def on_gradients(self, trainer: Any) -> None:
         super().on_gradients(trainer)
+        if self.layers and not self.layers.state:
+            with self._context.ledger.phase("probe"):
+                self.decisions += self.layers.decide(trainer.model, self._loss, trainer.step)
+            self.state["layers"] = self.layers.state
         if self.state["stage"] < 2 and trainer.step % self.probe_every == 0:
             ledger = self._context.ledger
             with ledger.phase("probe"):
@@ -178,17 +187,22 @@ class EnergyOptimizer(EnergyCallback):
 
     def on_fit_end(self, trainer: Any) -> None:
         self._realise(self._stretches[-1] if self._stretches else None)
+        self.layers.release()
         super().on_fit_end(trainer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.noise.state = self.state["noise"]
+        self.layers.state = self.state["layers"]
 
     # ---- measuring ----
 
     def _used(self) -> float | None:
         joules = self.meter.since(self._start).joules
         return None if joules is None else self._before + joules
+
+    def _loss(self) -> Any:
+        return self._compute(self._batch)[-1]
 
     def _probe(self, trainer: Any) -> None:
         """An estimate of the noise from the two halves of the last batch, in evaluation mode: no running statistics, no random draws."""

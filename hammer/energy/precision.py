@@ -43,24 +43,30 @@ def precisions(
     found: dict[str, dict[str, Action]] = {}
     layers = [path for path, m in model.named_modules() if not list(m.children()) and list(m.parameters())]
     with model.evaluating():
-        plain = _value(loss)
+        plain = loss_of(loss)
         for path in layers:
             found[path] = {}
             for name in names:
                 with layer_precisions(model, {path: name}):
-                    found[path][name] = Action(plain - _value(loss), _joules(model, path, loss, table))
+                    found[path][name] = Action(plain - loss_of(loss), layer_joules(model, loss, table)[path])
     return found
 
 
-def _value(loss: Callable[[], Any]) -> float:
+def loss_of(loss: Callable[[], Any]) -> float:
     with no_grad():
         return float(loss())
 
 
-def _joules(model: Module, path: str, loss: Callable[[], Any], table: Technology | str) -> float:
+def layer_joules(model: Module, loss: Callable[[], Any], table: Technology | str) -> dict[str, float]:
+    """Modelled joules of a forward and backward pass by the path of each layer that was called."""
     with HammerContext(energy=Meter(Modelled(table)), model=model, budget=None) as context:
         BackwardPass([loss()]).run()
-    return sum(row.joules or 0.0 for row in context.report().rows if row.layer == (path or type(model).__name__))
+    found = dict.fromkeys((path for path, _ in model.named_modules()), 0.0)
+    for row in context.report().rows:
+        path = "" if row.layer == type(model).__name__ else row.layer
+        if path in found:
+            found[path] += row.joules or 0.0
+    return found
 
 
 @contextmanager

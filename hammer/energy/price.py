@@ -169,13 +169,32 @@ def within(options: Mapping[str, Mapping[str, Action]], budget: float) -> tuple[
     cheapest = sum(min(a.joules for a in actions.values()) for actions in options.values())
     if cheapest > budget:
         raise ValueError(f"within: the cheapest options take {cheapest:.4g} J, more than the budget of {budget:.4g} J")
-    # Between two options of a layer the choice turns where the prices of their gains meet: these are all prices that matter.
-    turns = sorted(
+    price = next(p for p in _turns(options) if spent(per_layer(options, p)) <= budget)
+    return per_layer(options, price), price
+
+
+def least(options: Mapping[str, Mapping[str, Action]], rise: float) -> dict[str, str]:
+    """The choice of ``per_layer`` at the highest price at which gains add up to at least -rise: the fewest joules for that loss.
+
+    Raises:
+        ValueError: even the options that lose least lose more.
+    """
+    gained = lambda chosen: sum(options[layer][name].gain for layer, name in chosen.items())
+    for price in reversed(_turns(options)):
+        chosen = per_layer(options, price)
+        if gained(chosen) >= -rise:
+            return chosen
+    best = sum(max(a.gain for a in actions.values()) for actions in options.values())
+    raise ValueError(f"least: the best options raise the loss by {-best:.4g}, more than {rise:.4g}")
+
+
+def _turns(options: Mapping[str, Mapping[str, Action]]) -> list[float]:
+    """All prices that matter, rising: where the prices of the gains of two options of a layer meet, and 0."""
+    turns = {
         (a.gain - b.gain) / (a.joules - b.joules)
         for actions in options.values()
         for a in actions.values()
         for b in actions.values()
         if a.joules > b.joules and a.gain > b.gain
-    )
-    price = next(p for p in [0.0, *turns] if spent(per_layer(options, p)) <= budget)
-    return per_layer(options, price), price
+    }
+    return [0.0, *sorted(turns)]

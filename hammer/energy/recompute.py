@@ -19,9 +19,9 @@ from autograd import AutogradContext, checkpoint
 from autograd.nn import Module
 from autograd.tape import BackwardPass, next_serial
 
+from .decision import Decision
 from .forwards import wrapped
 from .model import Work, backward_work, forward_work, recomputation
-from .optimizer import Decision
 from .technologies import Technology, technology
 
 

@@ -14,7 +14,7 @@ from hammer.energy import Action, NoiseScale, Price, RecurringJob, StepEnergy, S
 from hammer.energy.batch import accumulation, joules_to_target, least_joules, saving
 from hammer.energy.jobs import cost
 from hammer.energy.noise import Moments, from_examples, from_parts, from_two_batches
-from hammer.energy.price import per_layer, within
+from hammer.energy.price import least, per_layer, within
 
 # ---- the noise scale ----
 
@@ -183,8 +183,20 @@ def test_precisions_within_a_budget_are_the_best_by_enumeration_where_the_price_
             best
         )  # no choice that costs as much or less gains more (weak duality is tight there)
         assert price >= 0
+        rise = rng.uniform(0.0, 8.0)
+        frugal = least(options, rise)
+        lost = -sum(options[layer][name].gain for layer, name in frugal.items())
+        assert lost <= rise
+        cheapest = min(
+            sum(options[f"layer{i}"][n].joules for i, n in enumerate(names))
+            for names in itertools.product(*(options[f"layer{i}"] for i in range(4)))
+            if -sum(options[f"layer{i}"][n].gain for i, n in enumerate(names)) <= lost
+        )
+        assert sum(options[layer][name].joules for layer, name in frugal.items()) == pytest.approx(cheapest)
     with pytest.raises(ValueError, match="cheapest options take"):
         within(options, 3.0)
+    with pytest.raises(ValueError, match=r"the best options raise the loss by 1, more than 0\.5"):
+        least({"one": {"bf16": Action(-1.0, 1.0), "int8": Action(-2.0, 0.5)}}, 0.5)
 
 
 # ---- the link ----

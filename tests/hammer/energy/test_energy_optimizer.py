@@ -148,7 +148,14 @@ def test_a_run_goes_on_with_what_was_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"window": 1}, "window"), ({"budget": 0.0}, "budget"), ({"most": 0}, "most")]
+    ("options", "said"),
+    [
+        ({"window": 1}, "window"),
+        ({"budget": 0.0}, "budget"),
+        ({"most": 0}, "most"),
+        ({"rise": -1.0}, "rise"),
+        ({"precisions": ("fp8",)}, "precisions may be fp32, fp16, bf16, not 'fp8'"),
+    ],
 )
 def test_settings_that_cannot_be(options: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -162,3 +169,60 @@ def test_a_compiled_trainer_is_steered_too() -> None:
     trainer = Trainer(model, "mse", "sgd", compile=True, callbacks=[Spending(source, 8), steering])
     trainer.fit((X, Y), epochs=2, batch_size=8)
     assert trainer.accumulate > 1 and steering.noise.state["count"] > 0
+
+
+def network() -> nn.Module:
+    rng = np.random.default_rng(3)
+    block = lambda i: nn.Sequential(
+        nn.Linear(i, 64, rng=rng), nn.BatchNorm1d(64), nn.LayerNorm(64), nn.Tanh(), nn.Dropout(0.1, rng=rng)
+    )
+    return nn.Sequential(block(D), block(64), block(64), nn.Linear(64, 1, rng=rng))
+
+
+def layered(epochs: int = 2, checkpoints: Path | None = None, **options: Any) -> tuple[Trainer, EnergyOptimizer]:
+    steering = EnergyOptimizer(Meter(Modelled("7nm")), batch=False, **options)
+    trainer = Trainer(network(), "mse", "sgd", lr=0.01, callbacks=[steering], checkpoints=checkpoints)
+    trainer.fit((X.astype(np.float32), Y.astype(np.float32)), epochs=epochs, batch_size=256, resume=bool(checkpoints))
+    assert not any("forward" in vars(m) for m in trainer.model.modules()), "layers are as they were"
+    return trainer, steering
+
+
+def weights(trainer: Trainer) -> bytes:
+    return b"".join(v.tobytes() for v in trainer.model.state_dict().values())
+
+
+def test_layers_computed_again_give_the_same_bits() -> None:
+    plain, _ = layered()
+    trainer, steering = layered(recompute=True)
+    assert [d.what for d in steering.decisions] == [f"activations of {i}" for i in range(4)]
+    again = [str(i) for i, d in enumerate(steering.decisions) if d.choice == "recompute"]
+    assert steering.state["layers"]["recompute"] == again != []
+    assert weights(trainer) == weights(plain)
+
+
+def test_layers_get_the_precision_that_the_loss_allows() -> None:
+    plain, _ = layered(epochs=1)
+    trainer, loose = layered(epochs=1, precisions=("bf16", "fp32"), rise=0.5)
+    chosen = loose.state["layers"]["precisions"]
+    assert {chosen[f"{i}.0"] for i in range(3)} == {"bf16"} and weights(trainer) != weights(plain)
+    assert sum(d.realised["joules"] for d in loose.decisions) < 0 > sum(d.predicted["joules"] for d in loose.decisions)
+    _, strict = layered(epochs=1, precisions=("bf16", "fp32"), rise=1e-6)
+    risen = [sum(d.predicted["loss"] for d in s.decisions) for s in (strict, loose)]
+    assert risen[0] < 2e-5 < risen[1] < 0.5 * 20 and strict.state["layers"]["precisions"] != chosen
+    with pytest.raises(ValueError, match="least: the best options raise the loss by"):
+        layered(epochs=1, precisions=("bf16",), rise=0.0)
+
+
+def test_a_run_goes_on_with_its_layers(tmp_path: Path) -> None:
+    options = {"precisions": ("bf16", "fp32"), "rise": 0.5, "recompute": True}
+    whole, steering = layered(epochs=3, **options)
+    layered(epochs=1, checkpoints=tmp_path, **options)
+    resumed, again = layered(epochs=3, checkpoints=tmp_path, **options)
+    assert again.state["layers"] == steering.state["layers"] and not again.decisions
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_compiled_step_keeps_its_layers() -> None:
+    steering = EnergyOptimizer(Meter(), recompute=True)
+    with pytest.raises(ValueError, match="compiled step cannot change its layers"):
+        Trainer(network(), "mse", "sgd", compile=True, callbacks=[steering]).fit((X, Y), epochs=1)
