@@ -16,7 +16,6 @@ from autograd.context import PRECISIONS
 from autograd.nn import Module
 from autograd.tape import BackwardPass
 
-from ..context import HammerContext
 from .forwards import wrapped
 from .meter import Meter
 from .model import Modelled
@@ -59,6 +58,8 @@ def loss_of(loss: Callable[[], Any]) -> float:
 
 def layer_joules(model: Module, loss: Callable[[], Any], table: Technology | str) -> dict[str, float]:
     """Modelled joules of a forward and backward pass by the path of each layer that was called."""
+    from ..context import HammerContext  # which books by this package
+
     with HammerContext(energy=Meter(Modelled(table)), model=model, budget=None) as context:
         BackwardPass([loss()]).run()
     found = dict.fromkeys((path for path, _ in model.named_modules()), 0.0)
