@@ -17,9 +17,9 @@ from autograd.atomic import write_atomically
 from ..drawing.raster import MAPS
 from .basins import basins
 from .diagram import Diagram, host_of
-from .landscapes import Landscape
 from .matching import bottleneck
 from .pictures import MOST, ends_of, name_of, tree_order
+from .slices import Landscape
 from .stored import as_landscape, sets_of
 from .summaries import persistence_entropy, total_persistence
 

@@ -16,9 +16,9 @@ import numpy as np
 from autograd.atomic import write_atomically
 
 from .diagram import Diagram, host_of
-from .landscapes import Landscape
 from .metric import host
 from .pictures import as_diagrams
+from .slices import Landscape
 
 FORMAT = "hammer diagrams 1"
 
@@ -99,6 +99,8 @@ def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None)
             "values": _numbers(shape.values),
             "coordinates": [_numbers(c) for c in shape.coordinates],
         }
+        if shape.path is not None:
+            content["landscape"]["path"] = _numbers(shape.path)
     write_atomically(Path(path), json.dumps(content, allow_nan=False) + "\n")
 
 
@@ -126,7 +128,8 @@ def load_diagrams(path: Path | str) -> tuple[Sets, Landscape | None]:
         shape = content.get("landscape")
         if shape is not None:
             coordinates = tuple(_array(c, (-1,)) for c in shape["coordinates"])
-            shape = Landscape(_array(shape["values"], tuple(map(len, coordinates))), coordinates)
+            steps = _array(shape["path"], (-1, len(coordinates))) if "path" in shape else None
+            shape = Landscape(_array(shape["values"], tuple(map(len, coordinates))), coordinates, steps)
         return sets_of(sets), as_landscape(shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no file of save_diagrams, or a damaged one: {error}") from None
