@@ -35,6 +35,18 @@ class Landscape:
     path: np.ndarray | None = None
 
 
+def as_landscape(landscape: Any) -> Landscape | None:
+    """A landscape with two axes: a Landscape, or an array whose cells count from 0 along each axis."""
+    if landscape is None:
+        return None
+    if not isinstance(landscape, Landscape):
+        values = host(landscape, "landscape")
+        landscape = Landscape(values, tuple(np.arange(n, dtype=np.float64) for n in values.shape))
+    if landscape.values.ndim != 2 or landscape.values.size == 0:
+        raise ValueError(f"landscape: a slice with two axes is shown, not one of shape {landscape.values.shape}")
+    return landscape
+
+
 def random_directions(params: Any, count: int, rng: np.random.Generator, normalize: str = "filter") -> list:
     """Gaussian directions in parameter space, as trees like ``params``.
 

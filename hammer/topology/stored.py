@@ -18,7 +18,7 @@ from autograd.atomic import write_atomically
 from .diagram import Diagram, host_of
 from .metric import host
 from .pictures import as_diagrams
-from .slices import Landscape
+from .slices import Landscape, as_landscape
 
 FORMAT = "hammer diagrams 1"
 
@@ -52,18 +52,6 @@ def sets_of(diagrams: Any) -> Sets:
         if len(kinds) > 1:
             raise ValueError(f"diagrams: the moments of {name!r} have different dimensions: {sorted(kinds)}")
     return found
-
-
-def as_landscape(landscape: Any) -> Landscape | None:
-    """A landscape with two axes: a Landscape, or an array whose cells count from 0 along each axis."""
-    if landscape is None:
-        return None
-    if not isinstance(landscape, Landscape):
-        values = host(landscape, "landscape")
-        landscape = Landscape(values, tuple(np.arange(n, dtype=np.float64) for n in values.shape))
-    if landscape.values.ndim != 2 or landscape.values.size == 0:
-        raise ValueError(f"landscape: a slice with two axes is shown, not one of shape {landscape.values.shape}")
-    return landscape
 
 
 def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None) -> None:
