@@ -122,7 +122,8 @@ class _Drawn:
                 raise ValueError(f"printed: cannot draw <{name}>")
 
     def style(self, element: ElementTree.Element) -> dict[str, str]:
-        classes, found = set(element.get("class", "").split()), {}
+        classes = set(element.get("class", "").split())
+        found: dict[str, str] = {}
         for tag, wanted, properties in self.rules:
             if tag in ("", _name(element)) and wanted <= classes and (wanted or tag):
                 found |= properties

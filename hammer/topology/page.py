@@ -40,7 +40,7 @@ def to_html(diagrams: Any = None, landscape: Any = None, title: str = "Topology"
     Raises:
         ValueError: there is nothing to show, or moments of one name with different dimensions. TypeError: something that is no diagram.
     """
-    sets, shape = sets_of(diagrams), as_landscape(landscape)
+    sets, shape = sets_of(diagrams), None if landscape is None else as_landscape(landscape)
     if not sets and shape is None:
         raise ValueError("to_html: there is nothing to show: give diagrams, a landscape, or both")
     data = {

@@ -35,10 +35,8 @@ class Landscape:
     path: np.ndarray | None = None
 
 
-def as_landscape(landscape: Any) -> Landscape | None:
+def as_landscape(landscape: Any) -> Landscape:
     """A landscape with two axes: a Landscape, or an array whose cells count from 0 along each axis."""
-    if landscape is None:
-        return None
     if not isinstance(landscape, Landscape):
         values = host(landscape, "landscape")
         landscape = Landscape(values, tuple(np.arange(n, dtype=np.float64) for n in values.shape))

@@ -62,7 +62,7 @@ def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None)
         diagrams: see ``sets_of``: a Diagram, several, by moment, or by name and moment.
         landscape: a Landscape of two axes, or a 2-D array.
     """
-    shape = as_landscape(landscape)
+    shape = None if landscape is None else as_landscape(landscape)
     content: dict[str, Any] = {
         "format": FORMAT,
         "sets": [
@@ -118,7 +118,7 @@ def load_diagrams(path: Path | str) -> tuple[Sets, Landscape | None]:
             coordinates = tuple(_array(c, (-1,)) for c in shape["coordinates"])
             steps = _array(shape["path"], (-1, len(coordinates))) if "path" in shape else None
             shape = Landscape(_array(shape["values"], tuple(map(len, coordinates))), coordinates, steps)
-        return sets_of(sets), as_landscape(shape)
+        return sets_of(sets), None if shape is None else as_landscape(shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no file of save_diagrams, or a damaged one: {error}") from None
 
