@@ -101,7 +101,7 @@ def lock() -> int:
     uv = shutil.which("uv")
     if uv is None:
         stop("lock needs uv: pip install uv")
-    extras = [part for extra in ("lab", "compile", "topology", "test", "dev") for part in ("--extra", extra)]
+    extras = [part for extra in ("lab", "compile", "topology", "figures", "test", "dev") for part in ("--extra", extra)]
     return run(
         uv, "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header",
         "--quiet", *extras, "pyproject.toml", "-o", "requirements.txt",

@@ -107,8 +107,8 @@ COMMANDS = {
         "Write one HTML page, which needs no network: barcodes beside diagrams of the weights at every checkpoint, with a slider, and a\n"
         "slice of the loss around the last weights with its minima, passes and merge tree. RUN is the folder of checkpoints of `hammer\n"
         "run` (training.checkpoint_dir; set training.save_every_epoch=true), a checkpoint, or stored diagrams or numbers.",
-        ("topology runs/mnist", "topology runs/mnist --landscape 41 --radius 0.5 --out page.html", "topology diagrams.json --pictures figures",
-         "topology landscape.npy"),
+        ("topology runs/mnist", "topology runs/mnist --landscape 41 --radius 0.5 --out page.html", "topology runs/mnist --plane trajectory",
+         "topology diagrams.json --pictures figures --format pdf", "topology landscape.npy"),
     ),
     "doctor": Command(
         "doctor:doctor", "show what Hammer finds on this machine: Python, BLAS, GPU, MPI, energy meters, extras"

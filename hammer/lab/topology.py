@@ -35,18 +35,23 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--landscape", type=int, default=25, metavar="N", help="cells along a side of the slice of the loss; 0: none (default: 25)"
     )  # fmt: skip
     parser.add_argument(
-        "--radius", type=float, default=1.0, help="how far the slice goes, in norms of the weights (default: 1)"
+        "--plane", choices=("random", "trajectory"), default="random",
+        help="the slice's directions: random and filter-normalised, or those in which the checkpoints went, with their path (default: random)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--radius", type=float, help="how far a random slice goes, in norms of the weights (default: 1)"
     )
     parser.add_argument(
         "--examples", type=int, default=256, metavar="N", help="training examples that the loss is of (default: 256)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the slice's directions (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of random directions (default: 0)")
     parser.add_argument(
         "--config", type=Path, metavar="CONFIG", help="the run's config, if it names code of your own (module:function)"
     )
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write pictures of the last moment there too")
     parser.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="write SVG and PNG pictures of the last moment there too"
-    )
+        "--format", choices=("svg", "png", "pdf"), default="svg", help="of the pictures; png and pdf need matplotlib (default: svg)"
+    )  # fmt: skip
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -56,15 +61,19 @@ def command(arguments: argparse.Namespace) -> int:
     run, out = arguments.run, arguments.out
     if arguments.landscape < 0 or arguments.landscape == 1:
         raise UsageError(f"--landscape: 0 or at least 2 cells, not {arguments.landscape}")
-    if not arguments.radius > 0 or arguments.examples < 1:
+    if not (arguments.radius is None or arguments.radius > 0) or arguments.examples < 1:
         raise UsageError("--radius must be above 0, and --examples at least 1")
+    if arguments.radius is not None and arguments.plane == "trajectory":
+        raise UsageError(
+            "--radius: is of random slices; in the plane of the trajectory the slice is as large as the path"
+        )
     try:
         sets, shape, about = _read(arguments)
         out = out or (run / "topology.html" if run.is_dir() else run.with_suffix(".html"))
         save_html(out, sets, shape, f"Topology of {run.resolve().name}", about)
         if arguments.pictures is not None:
-            _pictures(arguments.pictures, sets or {}, shape)
-    except (OSError, ValueError) as error:
+            _pictures(arguments.pictures, sets or {}, shape, arguments.format)
+    except (ImportError, OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     print(f"{about}\npage: {out}")
     return 0
@@ -122,15 +131,16 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
             states[f"epoch {state['place']['epoch']}, step {state['place']['step']}"] = state
     except CheckpointError as error:
         raise UsageError(str(error)) from None
-    *_, last = states.values()
+    if arguments.plane == "trajectory" and arguments.landscape and len(states) < 3:
+        raise UsageError(f"--plane trajectory: takes 3 checkpoints at least, not {len(states)}; {MADE_BY}")
     sets = _path({label: state["model"] for label, state in states.items()}) | _layers(states)
-    shape = _slice(arguments, last) if arguments.landscape else None
+    shape, where = _slice(arguments, [*states.values()]) if arguments.landscape else (None, "")
     if len(states) == 1:
         print(f"one checkpoint only, so that there is no evolution; {MADE_BY}", file=sys.stderr)
     if not sets and shape is None:
         raise UsageError(f"{run}: its model has no matrix of weights to show")
     count = f"{len(states)} checkpoint{'s' * (len(states) > 1)}"
-    of = f"; the training loss of {arguments.examples} examples or fewer around the last" if shape is not None else ""
+    of = f"; the training loss of {arguments.examples} examples or fewer {where}" if shape is not None else ""
     return sets, shape, f"{count} of {run.name}: {next(iter(states))} to {next(reversed(states))}{of}"
 
 
@@ -167,20 +177,21 @@ def _layers(states: dict[str, dict]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _slice(arguments: argparse.Namespace, state: dict) -> Any:
-    """The training loss around the weights of a checkpoint, in two random filter-normalised directions; None, and why, if it cannot be had."""
+def _slice(arguments: argparse.Namespace, states: list[dict]) -> tuple[Any, str]:
+    """The training loss around the weights of the last checkpoint, and a word on where; None, with the reason said, if it cannot be had."""
     import numpy as np
 
     from autograd.train import DataError, Loader
     from autograd.train.config import ConfigError, parse
-    from hammer.topology import loss_landscape, random_directions
+    from hammer.topology import flat, loss_landscape, random_directions, trajectory_plane
 
     from .training import names, setup
 
+    state = states[-1]
     config = state.get("about", {}).get("config")
     if not isinstance(config, dict):
         print("no landscape: the checkpoint keeps no config, so its loss is not known", file=sys.stderr)
-        return None
+        return None, ""
     names.register_all()
     try:
         if arguments.config is not None:  # what a checkpoint alone names is not imported: it is data
@@ -192,7 +203,7 @@ def _slice(arguments: argparse.Namespace, state: dict) -> Any:
         batch = next(iter(Loader(dataset, arguments.examples, shuffle=True, seed=0, augment=False).batches()))
     except (ConfigError, DataError, ImportError, KeyError, ValueError) as error:
         print(f"no landscape: {error}", file=sys.stderr)
-        return None
+        return None, ""
     model = trainer.model
     weights = {name: p.numpy().copy() for name, p in model.named_parameters()}
 
@@ -200,26 +211,34 @@ def _slice(arguments: argparse.Namespace, state: dict) -> Any:
         model.load_state_dict(params, strict=False)
         return float(trainer.compute(batch)[2])
 
-    directions = random_directions(weights, 2, np.random.default_rng(arguments.seed))
-    with model.evaluating():
-        found = loss_landscape(loss, weights, directions, arguments.radius, arguments.landscape)
+    if arguments.plane == "trajectory":
+        plane = trajectory_plane(np.stack([flat({n: s["model"][n] for n in weights}) for s in states]), weights)
+        with model.evaluating():
+            found = loss_landscape(loss, weights, plane.directions, plane.box(), arguments.landscape, plane.path)
+        where = f"in the plane of the path, in which {plane.explained.sum():.0%} of its variance lies"
+    else:
+        directions = random_directions(weights, 2, np.random.default_rng(arguments.seed))
+        with model.evaluating():
+            found = loss_landscape(loss, weights, directions, arguments.radius or 1.0, arguments.landscape)
+        where = "around the last"
     if not np.isfinite(found.values).all():
-        raise UsageError("--radius: the loss is not finite everywhere in the slice; choose a smaller one")
-    return found
+        hint = "" if arguments.plane == "trajectory" else "; choose a smaller --radius"
+        raise UsageError(f"the loss is not finite everywhere in the slice{hint}")
+    return found, where
 
 
-def _pictures(folder: Path, sets: dict[str, Any], shape: Any) -> None:
-    from autograd.atomic import write_atomically
+def _pictures(folder: Path, sets: dict[str, Any], shape: Any, kind: str) -> None:
+    from hammer.drawing import save
     from hammer.topology import basins, pictures
-    from hammer.topology.stored import as_landscape
+    from hammer.topology.slices import as_landscape
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, moments in sets.items():
         plain = re.sub(r"\W+", "_", name).strip("_") or "diagrams"
         last = moments[next(reversed(moments))]
-        for kind in (pictures.barcode, pictures.persistence_diagram, pictures.betti_curves):
-            write_atomically(folder / f"{plain}_{kind.__name__}.svg", kind(last))
+        for draw in (pictures.barcode, pictures.persistence_diagram, pictures.betti_curves):
+            save(folder / f"{plain}_{draw.__name__}.{kind}", draw(last))
     if shape is not None:
-        values = as_landscape(shape).values  # type: ignore[union-attr]
-        write_atomically(folder / "landscape.png", pictures.image(values, max(1, 600 // max(values.shape))))
-        write_atomically(folder / "merge_tree.svg", pictures.merge_tree(basins(values)))
+        shape = as_landscape(shape)
+        save(folder / f"landscape.{kind}", pictures.landscape(shape))
+        save(folder / f"merge_tree.{kind}", pictures.merge_tree(basins(shape.values)))

@@ -17,10 +17,10 @@ from autograd.atomic import write_atomically
 from ..drawing.raster import MAPS
 from .basins import basins
 from .diagram import Diagram, host_of
-from .landscapes import Landscape
 from .matching import bottleneck
 from .pictures import MOST, ends_of, name_of, tree_order
-from .stored import as_landscape, sets_of
+from .slices import Landscape, as_landscape
+from .stored import sets_of
 from .summaries import persistence_entropy, total_persistence
 
 MOST_BASINS = 60
@@ -28,7 +28,8 @@ MOST_BASINS = 60
 
 
 def to_html(diagrams: Any = None, landscape: Any = None, title: str = "Topology", about: str = "") -> str:
-    """The page as text: barcode beside diagram with a slider over moments; a landscape with its critical points and merge tree.
+    """The page as text: barcode beside diagram with a slider over moments; a landscape with its critical points, the path of a
+    run if it has one, and its merge tree.
 
     Args:
         diagrams: what to show: a Diagram or several (``rips(points)``); or moment -> those; or name -> moment -> those, as in
@@ -39,7 +40,7 @@ def to_html(diagrams: Any = None, landscape: Any = None, title: str = "Topology"
     Raises:
         ValueError: there is nothing to show, or moments of one name with different dimensions. TypeError: something that is no diagram.
     """
-    sets, shape = sets_of(diagrams), as_landscape(landscape)
+    sets, shape = sets_of(diagrams), None if landscape is None else as_landscape(landscape)
     if not sets and shape is None:
         raise ValueError("to_html: there is nothing to show: give diagrams, a landscape, or both")
     data = {
@@ -121,7 +122,14 @@ def _landscape(shape: Landscape) -> dict[str, Any]:
         "basins": found,
         "order": [number[b] for b in tree_order(tree) if b in number],
         "count": tree.count(),
+        "path": None if shape.path is None else _rounded(_in_cells(shape)),
     }
+
+
+def _in_cells(shape: Landscape) -> np.ndarray:
+    """The path in numbers of cells along each axis, as the page counts them; what is outside of the slice is put on its edge."""
+    places = [np.interp(p, c, np.arange(len(c))) for p, c in zip(shape.path.T, shape.coordinates, strict=True)]  # type: ignore[union-attr]
+    return np.stack(places, axis=1)
 
 
 def _rounded(values: Any) -> Any:

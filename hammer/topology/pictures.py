@@ -2,10 +2,12 @@
 
     Path("bars.svg").write_text(pictures.barcode(topology.rips(points)))
     Path("slice.png").write_bytes(pictures.image(landscape.values, scale=8))
+    hammer.drawing.save("bars.pdf", pictures.barcode(topology.rips(points)))  # PDF and PNG of any of the charts: by matplotlib
 
 Colours are those of all of Hammer's charts, one for each dimension of homology. ``page`` beside this file draws the same for a browser.
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +16,10 @@ import numpy as np
 from ..drawing import Line, Panel, colours, picture, png, style, svg
 from ..drawing.numbers import number
 from ..drawing.panels import BOTTOM, GAP, HEIGHT, LEFT, RIGHT, TOP, WIDTH, document
-from .basins import Basins
+from .basins import Basins, basins
 from .diagram import Diagram, host_of
 from .metric import host
+from .slices import as_landscape
 from .summaries import betti_curve
 
 NAMES = ("components", "loops", "voids")
@@ -123,7 +126,7 @@ def betti_curves(diagrams: Any) -> str:
     return picture([Panel("features alive", "value", lines)])
 
 
-def merge_tree(basins: Basins, depth: float = 0.0) -> str:
+def merge_tree(tree: Basins, depth: float = 0.0) -> str:
     """The tree in which the basins of a landscape merge as the level rises, as an SVG file's text.
 
     A leaf is a minimum at the height of its value; two branches meet at the height of the pass between their basins.
@@ -131,8 +134,8 @@ def merge_tree(basins: Basins, depth: float = 0.0) -> str:
     Args:
         depth: basins that are not deeper are left out.
     """
-    order = tree_order(basins, depth)
-    births, deaths = basins.births, np.concatenate([[basins.deaths.max(initial=basins.births[0])], basins.deaths])
+    order = tree_order(tree, depth)
+    births, deaths = tree.births, np.concatenate([[tree.deaths.max(initial=tree.births[0])], tree.deaths])
     low, high = float(births[0]), float(deaths.max())
     room = 0.06 * (high - low) or 0.5
     y = svg.Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
@@ -144,26 +147,71 @@ def merge_tree(basins: Basins, depth: float = 0.0) -> str:
         here, top = place[basin], y.at(y.high if basin == 0 else deaths[basin])
         parts.append(svg.line((here, here), (y.at(births[basin]), top), "curve s0", f"minimum {number(births[basin])}"))
         if basin:
-            parts.append(svg.line((here, place[basins.parents[basin - 1]]), (top, top), "curve s0", f"pass {number(deaths[basin])}"))  # fmt: skip
+            parts.append(svg.line((here, place[tree.parents[basin - 1]]), (top, top), "curve s0", f"pass {number(deaths[basin])}"))  # fmt: skip
         parts.append(svg.dot(here, y.at(births[basin]), 3.2, "mark s0", f"minimum {number(births[basin])}"))
     return _alone("".join(parts), [(0, f"{len(order)} of {len(births)} basins")], "merge tree")
 
 
-def tree_order(basins: Basins, depth: float = 0.0) -> list[int]:
+def tree_order(tree: Basins, depth: float = 0.0) -> list[int]:
     """The basins deeper than ``depth`` from left to right, so that no branch of their merge tree crosses another.
 
     Each has to its right those that merge into it, the lowest pass first, with all that merges into those.
     """
-    kept = np.nonzero(basins.depths > depth)[0]
+    kept = np.nonzero(tree.depths > depth)[0]
     children: dict[int, list[int]] = {int(b): [] for b in kept}
     for b in kept[kept > 0]:  # a basin that is merged into is deeper than what merges, so it is kept too
-        children[int(basins.parents[b - 1])].append(int(b))
+        children[int(tree.parents[b - 1])].append(int(b))
     found, waiting = [], [0]
     while waiting:
         basin = waiting.pop()
         found.append(basin)
-        waiting += sorted(children[basin], key=lambda b: -basins.deaths[b - 1])
+        waiting += sorted(children[basin], key=lambda b: -tree.deaths[b - 1])
     return found
+
+
+def landscape(values: Any, depth: float = 0.0) -> str:
+    """A slice of a loss as a map, as an SVG file's text: dots for minima, crosses for passes, and the path of a run to a ring at its end.
+
+    Args:
+        values: a ``Landscape`` of two axes, or a 2-D array; the first axis goes up.
+        depth: basins that are not deeper get no marks.
+    """
+    shape = as_landscape(values)
+    grid, (rows, columns) = shape.values, shape.coordinates
+    y, x = svg.Axis(*_edges(rows), HEIGHT - BOTTOM, TOP), svg.Axis(*_edges(columns), LEFT, WIDTH - RIGHT)
+    heat = base64.b64encode(image(grid)).decode()
+    parts = [
+        svg.frame(x, y, "second direction"), svg.words(LEFT, TOP - 1, "first direction", "label"),
+        f'<image x="{LEFT}" y="{TOP}" width="{x.end - x.start}" height="{y.start - y.end}" preserveAspectRatio="none" '
+        f'style="image-rendering:pixelated" href="data:image/png;base64,{heat}"/>',
+    ]  # fmt: skip
+    tree = basins(grid)
+    place = lambda cell: (x.at(float(columns[cell[1]])), y.at(float(rows[cell[0]])))
+    if shape.path is not None:
+        way = [(x.at(float(b)), y.at(float(a))) for a, b in shape.path]
+        at = "L".join(f"{a:.1f} {b:.1f}" for a, b in way)
+        for ink, width in (("#000", 3.4), ("#fff", 1.6)):
+            look = f'style="fill:none;stroke:{ink};stroke-width:{width};stroke-linejoin:round"'
+            parts += [
+                f'<path {look} d="M{at}"/>',
+                f'<circle {look} cx="{way[-1][0]:.1f}" cy="{way[-1][1]:.1f}" r="6"/>',
+            ]
+    for b in np.nonzero(tree.depths > depth)[0]:
+        if b:
+            u, v = place(tree.saddles[b - 1])
+            for ink, width in (("#000", 3.2), ("#fff", 1.4)):
+                parts.append(f'<path style="fill:none;stroke:{ink};stroke-width:{width}" d="M{u - 3:.1f} {v - 3:.1f}L{u + 3:.1f} {v + 3:.1f}M{u - 3:.1f} {v + 3:.1f}L{u + 3:.1f} {v - 3:.1f}"/>')  # fmt: skip
+        u, v = place(tree.minima[b])
+        parts.append(f'<circle style="fill:#fff;stroke:#000;stroke-width:1" cx="{u:.1f}" cy="{v:.1f}" r="3"/>')
+    count = tree.count(depth)
+    said = f"{number(float(grid.min()))} (dark) to {number(float(grid.max()))}; {count} basin{'s' * (count != 1)}"
+    return _alone("".join(parts), [(0, said)], "landscape")
+
+
+def _edges(coordinates: np.ndarray) -> tuple[float, float]:
+    """Where the first of evenly spaced cells begins and the last one ends."""
+    half = 0.5 * float(coordinates[1] - coordinates[0]) if len(coordinates) > 1 else 0.5
+    return float(coordinates[0]) - half, float(coordinates[-1]) + half
 
 
 def image(values: Any, scale: int = 1, name: str = "heat") -> bytes:

@@ -16,9 +16,9 @@ import numpy as np
 from autograd.atomic import write_atomically
 
 from .diagram import Diagram, host_of
-from .landscapes import Landscape
 from .metric import host
 from .pictures import as_diagrams
+from .slices import Landscape, as_landscape
 
 FORMAT = "hammer diagrams 1"
 
@@ -54,18 +54,6 @@ def sets_of(diagrams: Any) -> Sets:
     return found
 
 
-def as_landscape(landscape: Any) -> Landscape | None:
-    """A landscape with two axes: a Landscape, or an array whose cells count from 0 along each axis."""
-    if landscape is None:
-        return None
-    if not isinstance(landscape, Landscape):
-        values = host(landscape, "landscape")
-        landscape = Landscape(values, tuple(np.arange(n, dtype=np.float64) for n in values.shape))
-    if landscape.values.ndim != 2 or landscape.values.size == 0:
-        raise ValueError(f"landscape: a slice with two axes is shown, not one of shape {landscape.values.shape}")
-    return landscape
-
-
 def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None) -> None:
     """Write diagrams, a landscape, or both to a JSON file, as a whole or not at all.
 
@@ -74,7 +62,7 @@ def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None)
         diagrams: see ``sets_of``: a Diagram, several, by moment, or by name and moment.
         landscape: a Landscape of two axes, or a 2-D array.
     """
-    shape = as_landscape(landscape)
+    shape = None if landscape is None else as_landscape(landscape)
     content: dict[str, Any] = {
         "format": FORMAT,
         "sets": [
@@ -99,6 +87,8 @@ def save_diagrams(path: Path | str, diagrams: Any = None, landscape: Any = None)
             "values": _numbers(shape.values),
             "coordinates": [_numbers(c) for c in shape.coordinates],
         }
+        if shape.path is not None:
+            content["landscape"]["path"] = _numbers(shape.path)
     write_atomically(Path(path), json.dumps(content, allow_nan=False) + "\n")
 
 
@@ -126,8 +116,9 @@ def load_diagrams(path: Path | str) -> tuple[Sets, Landscape | None]:
         shape = content.get("landscape")
         if shape is not None:
             coordinates = tuple(_array(c, (-1,)) for c in shape["coordinates"])
-            shape = Landscape(_array(shape["values"], tuple(map(len, coordinates))), coordinates)
-        return sets_of(sets), as_landscape(shape)
+            steps = _array(shape["path"], (-1, len(coordinates))) if "path" in shape else None
+            shape = Landscape(_array(shape["values"], tuple(map(len, coordinates))), coordinates, steps)
+        return sets_of(sets), None if shape is None else as_landscape(shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no file of save_diagrams, or a damaged one: {error}") from None
 

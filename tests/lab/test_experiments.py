@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hammer import topology
 from hammer.lab import studies
 from hammer.lab.worker import one_blas_thread_here
 
@@ -60,3 +61,48 @@ def test_paths_between_networks():
     assert study.barrier(np.array([2.0, 1.0, 0.0, 4.0])) == 0.0
     middle = study.bend(a, [p + 1 for p in a], a, 0.5)
     assert all(np.allclose(m, p + 0.5) for m, p in zip(middle, a, strict=True))
+
+
+def test_the_measures_of_minima():
+    """Depth is up to where the level reaches the slice's edge; basins of a plane through three minima are counted."""
+    study = studies.load(ROOT / "minima_landscapes")
+    bowl = np.array([[9.0, 9, 9, 9, 9], [9, 2, 1, 7, 6], [9, 9, 9, 9, 9]])
+    assert study.depth(bowl) == 6.0 and study.depth(bowl.T) == 6.0  # 1, over 7, out by the cell of 6 at the edge
+    assert study.depth(np.array([[0.0, 5], [5, 5]])) == 0.0  # the lowest cell is at the edge
+    deep = np.array([[9.0, 9, 9, 9, 9, 9], [9, 0, 4, 3, 5, 9], [9, 9, 9, 9, 9, 9]])
+    assert study.depth(deep) == 9.0  # not that of the second basin
+    rng = np.random.default_rng(0)
+    a, order = [rng.standard_normal(s) for s in ((4, 3), (1, 3), (3, 2), (1, 2))], [2, 0, 1]
+    b = [a[0][:, order], a[1][:, order], a[2][order], a[3]]
+    assert all(map(np.array_equal, study.matched(a, b), a))
+
+
+@pytest.mark.parametrize("case", ["nested", "linked"])
+def test_rings_and_what_certifies_them(case):
+    """η and ε are what they are said to be; a map that tells the rings apart is certified, and a torn ring is not."""
+    rings = studies.load(ROOT / "topological_regulariser").rings
+    (a, b), longest, cover = rings.sampled(case, np.random.default_rng(0))
+    angles = np.linspace(0, 2 * np.pi, 20_000)
+    for which, samples in enumerate((a, b)):
+        whole = rings.ring(case, which, angles)
+        far = np.array([np.linalg.norm(samples - p, axis=1).min() for p in whole[::10]]).max()
+        assert far <= cover + 1e-12
+        assert topology.rips(samples, (0,))[0].pairs.max() <= longest + 1e-12
+    own = rings.ring(case, 0, angles)
+    apart = lambda x: np.array([[np.linalg.norm(own - p, axis=1).min()] for p in x])  # 1-Lipschitz
+    gap = topology.separation(np.concatenate([apart(a), apart(b)]), 2)
+    assert gap > max(longest, 2 * cover)
+    torn = topology.separation(
+        np.concatenate([a, b])[:, :1], 2
+    )  # a projection, 1-Lipschitz too, under which they overlap
+    assert torn <= longest
+    weights = [np.diag([3.0, 1.0]), np.zeros(2), np.array([[2.0], [0.0]]), np.zeros(1)]
+    assert float(rings.log_lipschitz(weights)) == pytest.approx(np.log(6.0))
+
+
+def test_features_are_pulled_together_within_classes_only():
+    labels = studies.load(ROOT / "topological_regulariser").labels
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((labels.CLASSES * labels.LABELS, 5))
+    trees = [topology.rips(z[k : k + labels.LABELS], (0,))[0].pairs[:, 1] for k in range(0, len(z), labels.LABELS)]
+    assert float(labels.densified(z, 0.7)) == pytest.approx(np.abs(np.concatenate(trees) - 0.7).mean())

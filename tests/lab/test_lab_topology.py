@@ -66,7 +66,7 @@ def test_the_page_of_a_run(trained: Path, monkeypatch: pytest.MonkeyPatch, capsy
         and values[2, 2] < values[[0, 0, -1, -1], [0, -1, 0, -1]].min()
     )
     assert "4 checkpoints of small: epoch 1, step 8 to epoch 4, step 32" in capsys.readouterr().out
-    assert {"graph_of_1_weight_barcode.svg", "landscape.png", "merge_tree.svg"} <= {
+    assert {"graph_of_1_weight_barcode.svg", "landscape.svg", "merge_tree.svg"} <= {
         p.name for p in Path("figures").iterdir()
     }
 
@@ -83,6 +83,39 @@ def test_the_middle_of_the_slice_is_the_loss_of_the_run(trained: Path, monkeypat
     prepared.trainer.model.load_state_dict(state["model"])
     wanted = prepared.trainer.evaluate(prepared.train.dataset)["loss"]
     assert data_of(Path("all.html"))["landscape"]["values"][1][1] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_slice_in_the_plane_of_the_path(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(trained)
+    command = ["topology", "runs/small", "--plane", "trajectory", "--landscape", "4", "--out", "plane.html"]
+    assert main(command) == 0
+    assert "in the plane of the path, in which" in capsys.readouterr().out
+    seen = data_of(Path("plane.html"))["landscape"]
+    states = [load_state(one.path)["model"] for one in CheckpointFolder("runs/small").saved()]
+    weights = [{k: v for k, v in s.items() if k.endswith(("weight", "bias"))} for s in states]
+    plane = topology.trajectory_plane(np.stack([topology.flat(w) for w in weights]), weights[-1])
+    ends = [[c[0], c[-1]] for c in seen["coordinates"]]
+    np.testing.assert_allclose(ends, plane.box(), rtol=1e-4)
+    cells = [(p - low) / (high - low) * 3 for p, (low, high) in zip(plane.path.T, ends, strict=True)]
+    np.testing.assert_allclose(np.transpose(seen["path"]), cells, atol=1e-3)
+    assert len(seen["path"]) == 4 and np.ptp(seen["values"]) > 0
+    assert main([*command, "--radius", "2"]) == 2
+    assert "--radius" in capsys.readouterr().err
+    (last,) = [one.path for one in CheckpointFolder("runs/small").saved()][-1:]
+    assert main(["topology", str(last), "--plane", "trajectory"]) == 2
+    assert "3 checkpoints" in capsys.readouterr().err
+
+
+def test_pictures_as_png(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(trained)
+    topology.save_diagrams("one.json", topology.rips(np.random.default_rng(0).standard_normal((9, 2)), (0,)), np.eye(4))
+    assert main(["topology", "one.json", "--pictures", "printed", "--format", "png"]) == 0
+    found = {p.name: p.read_bytes()[:4] for p in Path("printed").iterdir()}
+    assert len(found) == 5 and {"landscape.png", "merge_tree.png", "diagrams_barcode.png"} <= set(found)
+    assert set(found.values()) == {b"\x89PNG"}
 
 
 def test_one_checkpoint_without_a_config(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

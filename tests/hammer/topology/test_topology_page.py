@@ -71,6 +71,31 @@ def test_betti_curves_images_and_empty_diagrams():
         ElementTree.fromstring(draw(nothing))
 
 
+def test_a_landscape_has_its_marks_at_their_places():
+    """A bowl with two minima: two dots, a cross, and the path from corner to corner of the cells' centres."""
+    values = np.array([[3.0, 3, 3, 3], [3, 0, 2, 1], [3, 3, 3, 3]])
+    shape = Landscape(values, (np.array([0.0, 1, 2]), np.array([0.0, 10, 20, 30])), np.array([[0.0, 0], [2, 30]]))
+    drawing = pictures.landscape(shape)
+    root = ElementTree.fromstring(drawing)
+    (image,) = (e for e in root.iter() if e.tag.endswith("image"))
+    left, top, wide, high = (float(image.get(k)) for k in ("x", "y", "width", "height"))
+    spot = lambda row, column: pytest.approx(
+        (left + (column + 0.5) * wide / 4, top + high - (row + 0.5) * high / 3), abs=0.06
+    )
+    dots = [
+        (float(e.get("cx")), float(e.get("cy"))) for e in root.iter() if e.tag.endswith("circle") and e.get("r") == "3"
+    ]
+    assert dots == [spot(1, 1), spot(1, 3)]
+    ring = [
+        (float(e.get("cx")), float(e.get("cy"))) for e in root.iter() if e.tag.endswith("circle") and e.get("r") == "6"
+    ]
+    assert ring == [spot(2, 3)] * 2
+    ways = [[tuple(map(float, p.split())) for p in re.split("[ML]", e.get("d"))[1:]] for e in root.iter() if e.tag.endswith("path") and "linejoin" in e.get("style", "")]  # fmt: skip
+    assert ways == [[spot(0, 0), spot(2, 3)]] * 2
+    assert "2 basins" in drawing and "1 basin<" in pictures.landscape(shape, depth=1.5)
+    assert 'linejoin:round"' not in pictures.landscape(values)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_branches_of_a_merge_tree_do_not_cross(seed):
@@ -101,7 +126,11 @@ def test_stored_diagrams_come_back_to_the_last_digit(tmp_path_factory, seed):
     given_ = {"a <b>": {"1": (one(),), "2": (one(),)}, "c": {"x": (one(), RING)}}
     topology.save_diagrams(path, given_, landscape(seed))
     sets, shape = topology.load_diagrams(path)
-    assert np.array_equal(shape.values, landscape(seed))
+    assert np.array_equal(shape.values, landscape(seed)) and shape.path is None
+    walked = Landscape(landscape(seed), shape.coordinates, rng.standard_normal((4, 2)))
+    topology.save_diagrams(path, landscape=walked)
+    assert np.array_equal(topology.load_diagrams(path)[1].path, walked.path)
+    topology.save_diagrams(path, given_, landscape(seed))
     assert {name: list(moments) for name, moments in sets.items()} == {"a <b>": ["1", "2"], "c": ["x"]}
     for name, moments in given_.items():
         for label, diagrams in moments.items():
@@ -157,6 +186,14 @@ def test_the_page_has_the_basins_of_the_landscape(seed):
     assert all(one["parent"] is None or one["parent"] < k for k, one in enumerate(page["basins"]))
 
 
+def test_the_page_has_the_path_in_cells():
+    coordinates = (np.array([0.0, 0.5, 1.0]), np.array([-1.0, 1.0]))
+    path = np.array([[0.25, 1.0], [1.0, 0.0], [7.0, -1.0]])
+    page = data_of(topology.to_html(landscape=Landscape(np.eye(3)[:, :2], coordinates, path)))["landscape"]
+    assert page["path"] == [[0.5, 1.0], [2.0, 0.5], [2.0, 0.0]]  # what is outside is put on the edge
+    assert data_of(topology.to_html(landscape=np.eye(3)))["landscape"]["path"] is None
+
+
 def test_names_are_data_and_the_page_asks_for_nothing():
     evil = "</script><img src=x onerror=alert(1)>{{data}}"
     page = topology.to_html({evil: {evil: RING}}, title=evil, about=evil)
@@ -171,7 +208,7 @@ def page_for_looking(path: Path) -> None:
     clouds = {f"epoch {k}": topology.rips(circle * k + 0.1 * rng.standard_normal((40, 2)), (0,)) for k in range(4)}
     line = np.linspace(-2, 2, 31)
     a, b = np.meshgrid(line, line)
-    slice_ = Landscape((a**2 - 1) ** 2 + b**2 + 0.2 * a, (line, line))
+    slice_ = Landscape((a**2 - 1) ** 2 + b**2 + 0.2 * a, (line, line), np.array([[1.5, 1.5], [0.3, 0.9], [0.0, -1.0]]))
     topology.save_html(path, {"cloud": clouds, "ring": {"": RING}}, slice_)
 
 
@@ -198,6 +235,10 @@ def test_the_page_can_be_used(browser: Browser, tmp_path: Path, width: int, sche
     )
     assert browser.value(bars) == 2 and browser.value("document.getElementById('play').hidden")
 
+    ways = "[...document.querySelectorAll('#marks [data-path]')].map(e => e.getAttribute('d')).join('|')"
+    map_of_it = browser.value(ways)
+    assert map_of_it.count("|") == 1 and map_of_it.count("L") == 4  # three places, drawn twice
+    assert not browser.value("document.getElementById('way').hidden")
     counted = "document.getElementById('counted').textContent"
     assert "basins: 2, shown: 2, separate up to the level: 1." in browser.value(counted)
     browser.value(f"({change})('level', 100, 'input')")
@@ -208,6 +249,7 @@ def test_the_page_can_be_used(browser: Browser, tmp_path: Path, width: int, sche
     browser.value(f"({change})('view', 'surface', 'change')")
     pixels = "document.getElementById('map').toDataURL()"
     surface = browser.value(pixels)
+    assert browser.value(ways) != map_of_it and "NaN" not in browser.value(ways)
     browser.value(
         "document.getElementById('map').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"
     )
