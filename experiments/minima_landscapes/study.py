@@ -148,7 +148,8 @@ def measured(
     for k, mine in enumerate(nets):
         rng = np.random.default_rng([k, 2])  # the same for each optimizer
         seen = [
-            loss_landscape(value, mine, random_directions(mine, 2, rng), RADIUS, cells).values for _ in range(SLICES)
+            loss_landscape(value, mine, random_directions(mine, 2, rng, axis=-1), RADIUS, cells).values
+            for _ in range(SLICES)
         ]
         found["depth in slices"].append(np.mean([depth(v) for v in seen]))
         found["basins in slices"].append(np.mean([basins(v).count(DEEP) for v in seen]))

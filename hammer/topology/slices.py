@@ -45,16 +45,19 @@ def as_landscape(landscape: Any) -> Landscape:
     return landscape
 
 
-def random_directions(params: Any, count: int, rng: np.random.Generator, normalize: str = "filter") -> list:
+def random_directions(
+    params: Any, count: int, rng: np.random.Generator, normalize: str = "filter", axis: int = 0
+) -> list:
     """Gaussian directions in parameter space, as trees like ``params``.
 
     Args:
         params: a tree of arrays.
         count: how many.
         rng: where they come from.
-        normalize: "filter": each slice along a parameter's last axis (the weights of one output of ``nn.Linear``: its weight is
-            (in, out)) gets the norm of the parameter's own, and vectors get zero (Li et al. 2018, "Visualizing the loss landscape
-            of neural nets", section 4); "layer": each array the norm of the parameter's; "none".
+        normalize: "filter": each filter, the weights of one output, gets the norm of the parameter's own, and vectors get zero (Li
+            et al. 2018, "Visualizing the loss landscape of neural nets", section 4); "layer": each array the norm of the
+            parameter's; "none".
+        axis: whose index selects a filter: 0 for weights (out, in, …), as those of ``autograd.nn`` are; -1 for (in, out).
     """
     if normalize not in ("filter", "layer", "none"):
         raise ValueError(f'random_directions: normalize must be "filter", "layer" or "none", not {normalize!r}')
@@ -70,7 +73,7 @@ def random_directions(params: Any, count: int, rng: np.random.Generator, normali
             return d * (float(np.linalg.norm(p)) / max(float(np.linalg.norm(d)), 1e-300))
         if p.ndim < 2:
             return np.zeros_like(d)
-        axes = tuple(range(p.ndim - 1))
+        axes = tuple(a for a in range(p.ndim) if a != axis % p.ndim)
         size = lambda x: np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
         return d * (size(p) / np.maximum(size(d), 1e-300))
 

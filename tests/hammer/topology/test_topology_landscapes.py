@@ -14,8 +14,11 @@ def test_directions_have_the_norms_of_filters():
     rng = np.random.default_rng(0)
     params = {"w": rng.standard_normal((5, 3)), "b": rng.standard_normal(3), "k": rng.standard_normal((2, 2, 4))}
     one, other = topology.random_directions(params, 2, rng)
-    np.testing.assert_allclose(np.linalg.norm(one["w"], axis=0), np.linalg.norm(params["w"], axis=0))
-    np.testing.assert_allclose((one["k"] ** 2).sum(axis=(0, 1)), (params["k"] ** 2).sum(axis=(0, 1)))
+    np.testing.assert_allclose(np.linalg.norm(one["w"], axis=1), np.linalg.norm(params["w"], axis=1))
+    np.testing.assert_allclose((one["k"] ** 2).sum(axis=(1, 2)), (params["k"] ** 2).sum(axis=(1, 2)))
+    (columns,) = topology.random_directions(params, 1, rng, axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(columns["w"], axis=0), np.linalg.norm(params["w"], axis=0))
+    np.testing.assert_allclose((columns["k"] ** 2).sum(axis=(0, 1)), (params["k"] ** 2).sum(axis=(0, 1)))
     assert not one["b"].any() and not np.allclose(one["w"], other["w"])
     (layer,) = topology.random_directions(params, 1, rng, normalize="layer")
     assert np.linalg.norm(layer["b"]) == pytest.approx(np.linalg.norm(params["b"]))
