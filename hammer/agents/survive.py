@@ -22,7 +22,7 @@ every rank, whatever happens meanwhile. Only after a yes something changes. Afte
 communicator (*shrink*), share the same batch out anew, and try again from the same parameters.
 
 **Same bits.** With ``reduction.TreeSum`` a step's bits do not depend on the number of ranks, so those of the run do not depend on
-how many were lost, or when. The agreement costs a message of a few microseconds in each step (``benchmarks/agents.py``).
+how many were lost, or when. The price is one message more in each step, the agreement (measured by ``benchmarks/agents.py``).
 
 A rank that raises, or waits for longer than ``timeout``, still ends the job: that is an error, not a loss. ``threads.run`` with
 ``survive=True`` has all of this without MPI: a rank that raises ``Killed`` is lost.
