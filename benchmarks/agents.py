@@ -1,23 +1,22 @@
-"""Agents: what ranks cost, whether they have the same bits, what talking less saves, and what liars do.
+"""Agents: what ranks cost, and whether they have the same bits. (Talking less and robust rules are studies: ``experiments/talk_less``
+and ``experiments/hostile_agents``.)
 
-The script starts its own ranks with ``mpiexec`` (``hammer.agents.launch``); without MPI the parts that need it are left out, and
-said so.
+The script starts its own ranks with ``mpiexec`` (``hammer.agents.launch``); without MPI it says so.
 
 * **All-reduce**: one vector of 4 KB, 1 MB and 64 MB on 2 ranks: ``comm.all_reduce`` and the deterministic ``TreeSum`` beside
   mpi4py's ``Allreduce`` in the same rounds.
 * **Step**: one training step of an MLP (784-512-512-10, float32, 128 examples over 2 ranks, SGD): gradients sent during
   backward (``agents.backward``), ``all_reduce`` plain, and deterministic with one micro-batch for each rank and with 8 in all, beside the same step with mpi4py's ``Allreduce`` for each
   gradient after backward, and beside PyTorch's DistributedDataParallel (gloo; in full runs).
-* **Bits**: the parameters after training on 1, 2, 3, 4 and 8 ranks, 8 micro-batches: an MLP, a CNN and a Transformer.
-* **Talking less**: a 64-64-10 network on scikit-learn's digits, 8 ranks (threads), batches of 8 for each: data parallel, DiLoCo and
-  plain averaging every 20 steps, gossip, and compression with error feedback. Held-out accuracy, and bytes each rank handed over.
-* **Robust**: the same network and ranks, 2 of them hostile: each attack against each rule, with worker momentum 0.9.
+* **Agreement**: what surviving a lost rank costs (Open MPI's ULFM; left out with another MPI), on 2 ranks: the agreement itself, and a step
+  of ``Team`` (64-32-10, 64 examples) with it beside one without.
+* **Bits**: the parameters after 500 steps on 1, 2, 3, 4 and 8 ranks, 8 micro-batches: an MLP with batch normalisation and dropout, a
+  CNN and a Transformer; on this MPI, and on another with ``--also PREFIX``.
 
-Every method has the one learning rate named in the report; none is tuned for its row. The last line is JSON.
+The last line is JSON.
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -33,9 +32,7 @@ import common
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"4 KB": 1 << 10, "1 MB": 1 << 18, "64 MB": 1 << 24}
-RANKS, HOSTILE, EVERY = 8, (2, 5), 20
 QUICK_SECONDS = 40
-QUICK = ("data parallel", "DiLoCo, H = 20", "top 1 %", "none", "sign flip ×5")
 YIELDING = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
 """Set in quick runs, which may share the machine with anything: a rank that waits lets others work."""
 
@@ -233,29 +230,67 @@ def bits(comm: Any, quick: bool) -> dict[str, Any]:
     return out
 
 
-PARTS = {"all_reduces": all_reduces, "steps": steps, "bits": bits}
+def agreement(comm: Any, quick: bool) -> dict[str, Any]:
+    import numpy as np
+
+    from autograd import nn
+    from autograd.train import Trainer
+    from hammer import agents
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 64)).astype(np.float32), rng.integers(0, 10, 64)
+
+    def stepping(survives: bool) -> Callable[[], None]:
+        g = np.random.default_rng(1)
+        net = nn.Sequential(nn.Linear(64, 32, rng=g), nn.ReLU(), nn.Linear(32, 10, rng=g))
+        trainer = Trainer(net, "cross_entropy", "sgd", lr=0.01, agents=agents.Team(comm, comm.size))
+
+        def step() -> None:
+            comm.survives = survives
+            trainer.fit([(x, y)] * 10, epochs=trainer.epoch + 1)
+            comm.survives = True
+
+        return step
+
+    each = lambda f: lambda: [f() for _ in range(100)]
+    cases = {
+        "agreement": each(lambda: comm.unanimous(True)), "all-reduce of a byte": each(lambda: comm.agree(False)),
+        "step without": stepping(False), "step that survives": stepping(True),
+    }  # fmt: skip
+    found = interleaved(comm, cases, 9 if quick else 61, 2 if quick else 20)
+    return {case: [t / (100 if "step" not in case else 10) for t in times] for case, times in found.items()}
+
+
+PARTS = {"all_reduces": all_reduces, "steps": steps, "agreement": agreement, "bits": bits}
 
 
 def rank_main(part: str, quick: bool) -> None:
     from hammer import agents
 
-    with agents.world() as comm:
+    with agents.world(survive=part == "agreement") as comm:
         found = PARTS[part](comm, quick)
         if comm.rank == 0:
             print("\n" + json.dumps(found), flush=True)
 
 
-def launched(part: str, ranks: int, quick: bool) -> Any:
-    """Run a part on so many ranks; what the first one found, or a string that says why not."""
+def launched(part: str, ranks: int, quick: bool, prefix: Path | None = None) -> Any:
+    """Run a part on so many ranks, of the MPI under a prefix if one is given; what the first one found, or a string that says why not."""
     from hammer.agents import AgentsError, launch
 
     program = [sys.executable, str(Path(__file__).resolve()), "--part", part, *(["--quick"] if quick else [])]
     try:
-        plan = launch.plan(ranks, program)
+        path = None if prefix is None else str(prefix / "bin" / "mpiexec")
+        plan = launch.plan(ranks, program, survive=part == "agreement", path=path)
     except AgentsError as error:
         return str(error)
     settings = plan.settings | (YIELDING if quick else {})
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if prefix is not None:
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        paths.insert(0, str(prefix / "lib" / python / "site-packages"))
+        libraries = [str(prefix / "lib"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+        settings |= {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "OPAL_PREFIX": str(prefix)}
+    path = os.pathsep.join(paths)
     try:
         done = subprocess.run(
             plan.command, env=os.environ | settings | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
@@ -267,104 +302,6 @@ def launched(part: str, ranks: int, quick: bool) -> Any:
     if done.returncode or not lines:
         return f"{part} on {ranks} ranks: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
     return json.loads(lines[-1])
-
-
-# ---- parts that run on threads ----
-
-
-@functools.cache
-def digits() -> Any:
-    """Images and classes, for training and held out."""
-    import numpy as np
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x, y = (data.data / 16.0).astype(np.float32), data.target
-    order = np.random.default_rng(2024).permutation(len(x))
-    return [(x[i], y[i]) for i in np.split(order, [int(0.75 * len(x))])]
-
-
-def train(
-    comm: Any, link: Callable[[Any, int], Any], inner: Any, seed: int, steps: int, flip: bool = False
-) -> dict[str, float]:
-    """One rank's run: ``link(comm, seed)`` before or after ``inner``, whichever order it says."""
-    import numpy as np
-
-    from autograd import nn, optim
-    from hammer.agents.attacks import flipped
-
-    (x, y), (held, classes) = digits()
-    weights, draws = np.random.SeedSequence(seed).spawn(2)
-    rng, draw = np.random.default_rng(weights), np.random.default_rng(draws.spawn(comm.size)[comm.rank])
-    net = nn.Sequential(nn.Linear(64, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng))
-    optimizer, loss = (
-        optim.Optimizer(net.parameters(), link(comm, seed) if inner is None else inner(link(comm, seed))),
-        nn.CrossEntropyLoss(),
-    )
-    y = flipped(y, 10) if flip and comm.rank in HOSTILE else y
-    with np.errstate(all="ignore"):  # what an attack does to a mean is a result
-        for _ in range(steps):
-            i = draw.integers(0, len(x), 8)
-            optimizer.zero_grad()
-            loss(net(x[i]), y[i]).backward()
-            optimizer.step()
-        sent = comm.sent
-        mean = [
-            np.asarray(comm.all_reduce(p.numpy()).wait()) / comm.size for p in net.parameters()
-        ]  # of ranks that differ
-        if comm.rank:
-            return {}
-        for p, m in zip(net.parameters(), mean, strict=True):
-            p.renew()
-            p.raw = m.astype(np.float32)
-        return {"accuracy": float((net(held).numpy().argmax(1) == classes).mean()), "bytes": sent}
-
-
-def methods() -> dict[str, tuple[Any, Any]]:
-    """Name -> (link, how it is put into a chain)."""
-    from autograd.gradients import chain, codecs
-    from autograd.optim import adamw, sgd
-    from hammer import agents
-
-    before = lambda rule: lambda link: chain(link, rule)
-    after = lambda rule: lambda link: chain(rule, link)
-    plain = lambda comm, seed: agents.all_reduce(comm, deterministic=False)
-    wire = lambda codec: lambda comm, seed: agents.compressed(comm, codec, True, seed)
-    local = lambda outer: lambda comm, seed: agents.local_steps(comm, EVERY, outer)
-    return {
-        "data parallel": (plain, before(adamw(2e-3))),
-        "DiLoCo, H = 20": (local(sgd(0.7, 0.9, nesterov=True)), after(adamw(2e-3))),
-        "averaging, H = 20": (local(sgd(1.0)), after(adamw(2e-3))),
-        "gossip, exponential": (
-            lambda comm, seed: agents.gossip(comm, agents.exponential(comm.size)),
-            after(adamw(2e-3)),
-        ),
-        "top 1 %": (wire(codecs.TopK(0.01)), before(sgd(0.1, 0.9))),
-        "sign": (wire(codecs.Sign()), before(sgd(0.1, 0.9))),
-        "4 bits": (wire(codecs.Quantize(4, 128)), before(sgd(0.1, 0.9))),
-        "PowerSGD, rank 2": (wire(codecs.PowerSGD(2)), before(sgd(0.1, 0.9))),
-        "data parallel, SGD": (plain, before(sgd(0.1, 0.9))),
-    }
-
-
-def attacks() -> dict[str, Any]:
-    from hammer.agents.attacks import Alie, Broken, InnerProduct, Noise, SignFlip, Stale
-
-    return {
-        "none": None, "sign flip ×5": SignFlip(5.0), "noise": Noise(10.0), "inner product": InnerProduct(5.0), "ALIE": Alie(1.5),
-        "NaN": Broken(), "zero": Broken(0.0), "stale": Stale(50), "label flip": "flip",
-    }  # fmt: skip
-
-
-def robust(attack: Any, rule: Any, seed: int, steps: int) -> float:
-    from autograd.gradients import chain
-    from autograd.optim import sgd
-    from hammer import agents
-
-    given = {} if attack in (None, "flip") else {"attack": attack, "hostile": HOSTILE}
-    link = lambda comm, seed: agents.aggregate(comm, rule, momentum=0.9, seed=seed, **given)
-    found = agents.run(RANKS, train, link, lambda one: chain(one, sgd(0.1)), seed, steps, attack == "flip")
-    return float(found[0]["accuracy"])
 
 
 # ---- the report ----
@@ -384,7 +321,7 @@ def mpi_report(options: argparse.Namespace, figures: dict[str, Any], late: Calla
     lines += ["", "All-reduce of float32 on 2 ranks, microseconds.", ""]
     lines += common.table(["vector", "mpi4py", "plain", "tree", "plain / mpi4py", "tree / mpi4py"], rows)
     if late():
-        return [*lines, "", "Left out for lack of time: the step, the bits."]
+        return [*lines, "", "Left out for lack of time: the step, the agreement."]
     there = launched("steps", 2, options.quick)
     if isinstance(there, str):
         lines += ["", f"Left out the step: {there}."]
@@ -396,72 +333,49 @@ def mpi_report(options: argparse.Namespace, figures: dict[str, Any], late: Calla
         lines += ["", "A step on 2 ranks, milliseconds, and over that of each peer in the same rounds.", ""]
         lines += common.table(["step", "ms", *(f"/ {p}" for p in peers)], rows)
     if late():
-        return [*lines, "", "Left out for lack of time: the bits."]
+        return [*lines, "", "Left out for lack of time: the agreement, the bits."]
+    there = launched("agreement", 2, options.quick)
+    if isinstance(there, str):
+        lines += ["", f"Left out the agreement: {there}."]
+    else:
+        micro = {case: statistics.median(t) * 1e6 for case, t in there.items()}
+        over = common.ratio(there, "step that survives", "step without")
+        figures["survive"] = {case: round(t, 1) for case, t in micro.items()} | {"step_over": round(over, 3)}
+        lines += [
+            "",
+            f"What surviving a lost rank costs on 2 ranks, microseconds; a step takes {over:.3f} times as long.",
+            "",
+        ]
+        lines += common.table([*micro], [[*micro.values()]])
+    return lines
+
+
+def bits_report(options: argparse.Namespace, figures: dict[str, Any], late: Callable[[], bool]) -> list[str]:
+    if late():
+        return ["", "Left out for lack of time: the bits."]
     sizes = (1, 2) if options.quick else (1, 2, 3, 4, 8)
-    hashes = {n: launched("bits", n, options.quick) for n in sizes}
-    failed = [h for h in hashes.values() if isinstance(h, str)]
-    if failed:
-        return [*lines, "", f"Left out the bits: {failed[0]}."]
-    rows = [[name, *(hashes[n][name] for n in sizes)] for name in hashes[1]]
-    figures["same_bits"] = {row[0]: len(set(row[1:])) == 1 for row in rows}
-    lines += [
+    lines = [
         "",
         f"Hash of all parameters and buffers after {10 if options.quick else 500} steps, by number of ranks.",
         "",
     ]
-    return lines + common.table(["model", *map(str, sizes)], rows)
-
-
-def thread_report(options: argparse.Namespace, figures: dict[str, Any], late: Callable[[], bool]) -> list[str]:
-    from hammer import agents
-    from hammer.agents.robust import RULES, Bucketing, CenteredClipping
-
-    seeds, steps_ = (range(1), 40) if options.quick else (range(5), 600)
-    left = []
     rows: list[list[Any]] = []
-    for name, (link, inner) in methods().items():
-        if rows and (late() or (options.quick and name not in QUICK)):
-            left.append(name)
-            continue
-        runs = [agents.run(RANKS, train, link, inner, seed, steps_)[0] for seed in seeds]
-        scores, sent = [r["accuracy"] for r in runs], statistics.mean(r["bytes"] for r in runs)
-        figures.setdefault("less", {})[name] = {"accuracy": round(statistics.mean(scores), 4), "bytes": sent}
-        rows.append(
-            [name, 100 * statistics.mean(scores), 100 * (statistics.stdev(scores) if len(scores) > 1 else 0.0), sent]
-        )
-        print(f"{name}: {rows[-1][1:]}", flush=True)
-    every = rows[0][-1]
-    lines = [
-        "",
-        f"{RANKS} ranks, {steps_} steps, {len(seeds)} seeds: held-out accuracy in per cent, and bytes each rank handed over.",
-        "",
-    ]
-    lines += common.table(
-        ["method", "accuracy", "± (one standard deviation)", "bytes", "of data parallel"],
-        [[*r, r[-1] / every] for r in rows],
-    )
-    rules = {name: make(len(HOSTILE)) for name, make in RULES.items()}
-    rules["bucketing, clipping"] = Bucketing(CenteredClipping(), 2)
-    if options.quick:
-        rules = {name: rules[name] for name in ("mean", "centered clipping")}
-    rows = []
-    for name, attack in attacks().items():
-        if late() or (options.quick and name not in QUICK):
-            left.append(name)
-            continue
-        scores = [
-            100 * statistics.mean(robust(attack, rule, seed, steps_) for seed in seeds) for rule in rules.values()
-        ]
-        figures.setdefault("robust", {})[name] = dict(zip(rules, [round(s, 2) for s in scores], strict=True))
-        rows.append([name, *scores])
-        print(f"{name}: {figures['robust'][name]}", flush=True)
-    lines += [
-        "",
-        f"Held-out accuracy in per cent with {len(HOSTILE)} of {RANKS} ranks hostile, worker momentum 0.9, SGD 0.1.",
-        "",
-    ]
-    lines += common.table(["attack", *rules], rows) if rows else ["(none in the time of a quick run)"]
-    return lines + (["", f"Left out of this quick run: {', '.join(left)}."] if left else [])
+    for prefix in (None, *([options.also] if options.also else [])):
+        found = {n: launched("bits", n, options.quick, prefix) for n in sizes}
+        failed = [h for h in found.values() if isinstance(h, str)]
+        if failed:
+            return ["", f"Left out the bits: {failed[0]}."]
+        rows += [[name, version(prefix), *(found[n][name] for n in sizes)] for name in found[1]]
+    names = list(dict.fromkeys(row[0] for row in rows))
+    figures["same_bits"] = {name: len({h for row in rows if row[0] == name for h in row[2:]}) == 1 for name in names}
+    return lines + common.table(["model", "MPI", *map(str, sizes)], rows)
+
+
+def version(prefix: Path | None) -> str:
+    """Whose an MPI is."""
+    from hammer.agents import launch
+
+    return launch.implementation(launch.mpiexec() if prefix is None else str(prefix / "bin" / "mpiexec"))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -472,6 +386,13 @@ def main(argv: list[str] | None = None) -> None:
         help="end within 50 seconds; figures are rougher, and no report is written unless --out is given",
     )
     p.add_argument("--out", type=Path, help="folder for the report (default reports/benchmarks)")
+    p.add_argument(
+        "--also",
+        type=Path,
+        metavar="PREFIX",
+        help="of another MPI with its mpi4py (pip install --prefix): bits on it too",
+    )
+    p.add_argument("--only", choices=("times", "bits"), help="a part of it")
     p.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = p.parse_args(argv)
     if options.part:
@@ -485,11 +406,13 @@ def main(argv: list[str] | None = None) -> None:
     ]
     print("\n".join(lines), flush=True)
     late = lambda share: lambda: options.quick and time.monotonic() > start + share * QUICK_SECONDS
-    body = mpi_report(options, figures, late(0.4))
-    print("\n".join(body), flush=True)
-    body += thread_report(options, figures, late(0.8))
+    body: list[str] = []
+    for name, report, share in (("times", mpi_report, 0.5), ("bits", bits_report, 0.8)):
+        if options.only in (None, name):
+            lines_ = report(options, figures, late(share))
+            print("\n".join(lines_), flush=True)
+            body += lines_
     figures["seconds"] = round(time.monotonic() - start, 1)
-    print("\n".join(body))
     common.finish(options, "agents", lines + body, figures)
 
 

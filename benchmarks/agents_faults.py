@@ -4,16 +4,18 @@ The run: an MLP with batch normalisation and dropout, AdamW, batches in 4 micro-
 checkpoint every third step. The script starts its own ranks with ``mpiexec`` (``hammer.agents.launch``); without MPI it says so.
 
 * **Kills**: SIGKILL to a random rank at a random moment: in its forward pass (*compute*), between the start of an operation and
-  its end (*send*), or in the middle of writing a checkpoint (*checkpoint*, the first rank). Without ULFM the job must end by
+  its end (*send*), or in the middle of writing a checkpoint (*checkpoint*, the first rank). The job must end by
   itself, with an error and no process left (a *clean stop*), every checkpoint on the disk must be whole, and the run must go
   on from the newest, on another number of ranks, to the bits of a run that was never stopped (an *exact resume*).
+* **Losses**: the same kills in jobs that survive them (Open MPI's ULFM; left out with another MPI). The other ranks must go on to the
+  end, with exit code 0 and a line that names the lost rank, and each of them must end with the state of a run that lost nobody, to
+  the last bit (*survived*).
 * **Exceptions**: at the same moments a rank raises instead, in a checkpoint as a full disk does. The job must end, with the
   rank and its exception named.
 * **Stops**: a rank gets SIGSTOP, so that nobody sees that it is gone. The others must end the job when they have waited for
   ``timeout`` seconds.
 
-A job that has not ended after a minute is a *hang*, and is ended by the script. Going on without ending the job (ULFM) is not
-there, so no run is counted as survived. The last line is JSON.
+A job that has not ended after a minute is a *hang*, and is ended by the script. The last line is JSON.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 MOMENTS = ("compute", "send", "checkpoint")
 EXAMPLES, BATCH, MICRO_BATCHES, SAVE_EVERY = 512, 64, 4, 3
-TIMEOUT, LIMIT, GRACE = 4.0, 60.0, 5.0
-"""Seconds: a rank waits for another; a job may take; the processes of a job have to be gone after its end."""
+TIMEOUT, PATIENCE, LIMIT, GRACE = 4.0, 30.0, 60.0, 5.0
+"""Seconds: a rank waits for another, and in a job that survives; a job may take; its processes have to be gone after its end."""
 QUICK_SECONDS = 28
 
 
@@ -58,16 +61,19 @@ class Fault:
         assert self.what is not None
         if self.what["how"] == "raise":
             raise OSError(28, "No space left on device") if moment == "checkpoint" else KeyError("broken on purpose")
-        os.kill(os.getpid(), signal.SIGKILL if self.what["how"] == "kill" else signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP if self.what["how"] == "stop" else signal.SIGKILL)
 
 
 def train(folder: Path, epochs: int, what: dict[str, Any] | None) -> None:
-    """The run, from its newest checkpoint if there is one; at the end each rank's state is in ``final-RANK.safetensors``."""
+    """The run, from its newest checkpoint if there is one; at the end each rank's state is in ``final-RANK.safetensors``
+    (RANK as at the start)."""
     from autograd import nn
     from autograd.train import ArrayDataset, CheckpointFolder, Loader, Trainer, save_state
     from hammer import agents
 
-    with agents.world(timeout=TIMEOUT) as comm:
+    survive = agents.survive.surviving()
+    with agents.world(timeout=PATIENCE if survive else TIMEOUT, survive=survive) as comm:
+        me = comm.rank
         (folder / f"pid-{os.getpid()}").touch()
         fault = Fault(what, comm.rank)
         watch_operations(comm, fault)
@@ -88,7 +94,7 @@ def train(folder: Path, epochs: int, what: dict[str, Any] | None) -> None:
             checkpoints=CheckpointFolder(folder / "checkpoints", keep_last=2), save_every=SAVE_EVERY,
         )  # fmt: skip
         trainer.fit(Loader(ArrayDataset(x, y), BATCH, shuffle=True, seed=1), epochs=epochs, resume=True)
-        save_state(folder / f"final-{comm.rank}.safetensors", trainer.state_dict())
+        save_state(folder / f"final-{me}.safetensors", trainer.state_dict())
 
 
 def watch_operations(comm: Any, fault: Fault) -> None:
@@ -102,7 +108,7 @@ def watch_operations(comm: Any, fault: Fault) -> None:
 
         return call
 
-    for name in ("all_reduce", "all_gather", "all_to_all"):
+    for name in ("all_reduce", "all_gather", "all_to_all", "unanimous"):
         setattr(comm, name, struck(getattr(comm, name)))
     flush = os.fsync
 
@@ -124,7 +130,7 @@ def job(folder: Path, epochs: int, ranks: int, what: dict[str, Any] | None = Non
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     settings = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     if ranks > 1:
-        plan = launch.plan(ranks, command)
+        plan = launch.plan(ranks, command, survive=what is not None and what["how"] == "lose")
         command, settings = plan.command, settings | plan.settings
     began = time.monotonic()
     process = subprocess.Popen(
@@ -179,13 +185,13 @@ def remaining(folder: Path) -> list[int]:
     return left
 
 
-def outcome(folder: Path, ranks: int) -> list[Any]:
-    """Each rank's state at the end, without times."""
+def outcome(folder: Path, ranks: Sequence[int]) -> list[Any]:
+    """The ranks' states at the end, without times."""
     from resume import timeless
 
     from autograd.train import load_state
 
-    return [timeless(load_state(folder / f"final-{rank}.safetensors")) for rank in range(ranks)]
+    return [timeless(load_state(folder / f"final-{rank}.safetensors")) for rank in ranks]
 
 
 def whole(folder: Path) -> bool:
@@ -211,9 +217,25 @@ def fault(how: str, k: int, epochs: int, ranks: int, rng: np.random.Generator) -
 
 
 def trial(folder: Path, epochs: int, ranks: int, again: int, what: dict[str, Any], expected: Any) -> dict[str, Any]:
-    """One fault, and the run that goes on after it."""
+    """One fault, and the run that goes on: with the ranks that are left, or after it from a checkpoint."""
     folder.mkdir()
     done = job(folder, epochs, ranks, what)
+    if what["how"] == "lose":
+        left = [rank for rank in range(ranks) if rank != what["rank"]]
+        row = what | {
+            "ranks": ranks,
+            "again": len(left),
+            "hung": done["hung"],
+            "seconds": done["seconds"],
+            "whole": whole(folder),
+        }
+        row["clean"] = (
+            not done["hung"] and done["code"] == 0 and not done["left"] and f"rank {what['rank']} lost" in done["said"]
+        )
+        row["exact"] = row["clean"] and outcome(folder, left) == [expected] * len(left)
+        if not row["exact"]:
+            print(done["code"], done["said"][-3000:], sep="\n")
+        return row
     clean = not done["hung"] and done["code"] != 0 and not done["left"] and not list(folder.glob("final-*"))
     if what["how"] == "raise":
         clean = clean and f"rank {what['rank']} of {ranks} ends the job" in done["said"]
@@ -223,7 +245,7 @@ def trial(folder: Path, epochs: int, ranks: int, again: int, what: dict[str, Any
         **what, "ranks": ranks, "again": again, "hung": done["hung"], "clean": clean, "seconds": done["seconds"], "whole": whole(folder),
     }  # fmt: skip
     after = job(folder, epochs, again)
-    row["exact"] = after["code"] == 0 and outcome(folder, again) == [expected] * again
+    row["exact"] = after["code"] == 0 and outcome(folder, range(again)) == [expected] * again
     if not clean or not row["exact"]:
         print(done["said"][-3000:], after["said"][-3000:], sep="\n---- and then ----\n")
     return row
@@ -235,7 +257,8 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="end within 50 seconds: few faults, and no report unless --out is given"
     )
-    parser.add_argument("--kills", type=int, help="default 20; with --quick 3")
+    parser.add_argument("--kills", type=int, help="default 20; with --quick 2")
+    parser.add_argument("--losses", type=int, help="default 20; with --quick 2")
     parser.add_argument("--exceptions", type=int, help="default 20; with --quick 2")
     parser.add_argument("--stops", type=int, help="default 4; with --quick 1")
     parser.add_argument("--seed", type=int, default=0, help="of the ranks and moments")
@@ -259,8 +282,9 @@ def main() -> None:
     counts = {
         how: (default, quick)[options.quick] if given is None else given
         for how, given, default, quick in (
-            ("kill", options.kills, 20, 3), ("raise", options.exceptions, 20, 2), ("stop", options.stops, 4, 1),
-        )
+            ("kill", options.kills, 20, 2), ("lose", options.losses, 20, 2), ("raise", options.exceptions, 20, 2),
+            ("stop", options.stops, 4, 1),
+        ) if how != "lose" or kind == "openmpi"
     }  # fmt: skip
     plan = [(how, k) for how, n in counts.items() for k in range(n)]
     plan.sort(key=lambda one: one[1])  # so that a quick run that ends early has some of each
@@ -270,7 +294,7 @@ def main() -> None:
         reference.mkdir()
         if job(reference, epochs, 1)["code"]:
             raise SystemExit("the run without faults failed")
-        (expected,) = outcome(reference, 1)
+        (expected,) = outcome(reference, [0])
         for number, (how, k) in enumerate(plan):
             if options.quick and time.monotonic() - began > QUICK_SECONDS:
                 break
@@ -279,8 +303,8 @@ def main() -> None:
             rows.append(trial(Path(temporary, str(number)), epochs, ranks, 1 + number % 3, what, expected))
             row = rows[-1]
             print(
-                f"{how} rank {row['rank']} of {ranks}, {row['moment']} {row['number']}: clean stop {row['clean']} in {row['seconds']:.1f} s, "
-                f"exact on {row['again']} {row['exact']}",
+                f"{how} rank {row['rank']} of {ranks}, {row['moment']} {row['number']}: {'no' if how == 'lose' else 'clean'} stop {row['clean']} "
+                f"in {row['seconds']:.1f} s, exact on {row['again']} {row['exact']}",
                 flush=True,
             )
     report(options, rows, kind, time.monotonic() - began)
@@ -291,9 +315,12 @@ def main() -> None:
 def report(options: argparse.Namespace, rows: list[dict[str, Any]], kind: str, seconds: float) -> None:
     count = lambda how, what: sum(row[what] for row in rows if row["how"] == how)
     figures: dict[str, Any] = {"mpi": kind}
-    for how, name in (("kill", "kills"), ("raise", "exceptions"), ("stop", "stops")):
+    for how, name in (("kill", "kills"), ("lose", "losses"), ("raise", "exceptions"), ("stop", "stops")):
         figures[name] = sum(row["how"] == how for row in rows)
-        figures |= {f"{name}_clean": count(how, "clean"), f"{name}_exact_resume": count(how, "exact")}
+        figures |= (
+            {"losses_survived": count(how, "exact")} if how == "lose"
+            else {f"{name}_clean": count(how, "clean"), f"{name}_exact_resume": count(how, "exact")}
+        )  # fmt: skip
     longest = [row["seconds"] for row in rows if not row["hung"]]
     figures |= {
         "checkpoints_whole": sum(row["whole"] for row in rows), "hangs": sum(row["hung"] for row in rows),
@@ -308,14 +335,16 @@ def report(options: argparse.Namespace, rows: list[dict[str, Any]], kind: str, s
         "",
     ]
     lines += common.table(
-        ["fault", "moment", "number", "rank", "of", "clean stop", "checkpoints whole", "goes on with ranks", "same bits"],
+        ["fault", "moment", "number", "rank", "of", "as it must end", "checkpoints whole", "goes on with ranks", "same bits"],
         [
             [r["how"], r["moment"], str(r["number"]), str(r["rank"]), str(r["ranks"]), yes(r["clean"]), yes(r["whole"]), str(r["again"]), yes(r["exact"])]
             for r in rows
         ],
     )  # fmt: skip
     extra = "".join(
-        f" --{name} {n}" for name in ("kills", "exceptions", "stops") if (n := getattr(options, name)) is not None
+        f" --{name} {n}"
+        for name in ("kills", "losses", "exceptions", "stops")
+        if (n := getattr(options, name)) is not None
     )
     options.command = f"python benchmarks/agents_faults.py --seed {options.seed}{extra}"
     common.finish(options, "agents_faults", lines, figures)

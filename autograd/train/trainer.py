@@ -204,6 +204,8 @@ class Trainer:
         """
         train = as_loader(train, batch_size, shuffle=True, seed=self.seed)
         val = val if val is None else as_loader(val, batch_size, shuffle=False, seed=self.seed)
+        if self.agents is not None:
+            self.agents.join(self)
         if resume:
             self.resume()
         self.epochs, self.batches = epochs, length(train)
@@ -415,6 +417,8 @@ class Trainer:
         row = {"epoch": self.epoch + bool(self.batch), "step": self.step} | row
         self._tell("on_log", row)
         self.logged += 1
+        if self._silent:
+            self.agents.owe("row", row)
 
     def rates(self) -> list[dict[str, Any]]:
         """The places in the optimizer's state that hold a learning rate, under ``"lr"``; empty if there is none."""
@@ -452,10 +456,32 @@ class Trainer:
 
     def save(self, metric: float | None = None, *, end_of_epoch: bool = False) -> None:
         """Save to the folder of checkpoints, if there is one; of several ranks the first one does."""
-        if self.checkpoints is not None and (self.agents is None or self.agents.leads):
-            self.checkpoints.save(
-                self.state_dict(), step=self.step, epoch=self.epoch, metric=metric, end_of_epoch=end_of_epoch
-            )
+        if self.checkpoints is None:
+            return
+        if self.agents is not None and not self.agents.leads:
+            self.agents.owe("save", (metric, end_of_epoch))
+            return
+        self.checkpoints.save(
+            self.state_dict(), step=self.step, epoch=self.epoch, metric=metric, end_of_epoch=end_of_epoch
+        )
+
+    def take_over(self, owed: Sequence[tuple[str, Any]]) -> None:
+        """Be the first of the agents' ranks, after the loss of the former one: tell the loggers and save from now on.
+
+        Args:
+            owed: the rows and saves that it may not have finished.
+        """
+        new, self._silent = self._silent, ()
+        self.logged -= sum(what == "row" for what, _ in owed)
+        for c in new:
+            c.on_fit_start(self)  # goes on as after a resumption: rows that are there already are not written twice
+        for what, value in owed:
+            if what == "save":
+                self.save(value[0], end_of_epoch=value[1])
+                continue
+            for c in new:
+                c.on_log(self, value)
+            self.logged += 1
 
     def resume(self) -> bool:
         """Go on from the newest whole checkpoint of the folder; whether there was one."""

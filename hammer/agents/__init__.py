@@ -12,12 +12,12 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``statistics`` normalises batches over the examples of all ranks;
 * ``team`` puts data parallel training below ``autograd.train.Trainer``;
 * ``recorder`` notes what every operation takes, ``timeline`` shows it, and ``scaling`` takes it to ranks that are not there;
-  ``watchdog`` ends a wait that is too long;
+  ``watchdog`` ends a wait that is too long, and ``survive`` goes on without ranks that are lost;
 * ``launch`` knows what ``mpiexec`` needs on this machine.
 """
 
-from . import attacks, launch, robust, scaling
-from .communicator import AgentsError, Alone, Communicator, Pending, world
+from . import attacks, launch, robust, scaling, survive
+from .communicator import AgentsError, Alone, Communicator, Pending, RankLost, world
 from .data_parallel import Shares, all_reduce
 from .delayed import delayed, stable_rate
 from .gossip import Mixing, complete, exponential, gossip, metropolis, ring, torus
@@ -28,14 +28,15 @@ from .recorder import Recorder
 from .reduction import TreeSum, share, tree_cost
 from .robust import aggregate
 from .statistics import sync_statistics
+from .survive import together
 from .team import Team
-from .threads import run
+from .threads import Killed, run
 from .timeline import Timeline
 from .wire import compressed
 
 __all__ = [
-    "AgentsError", "Alone", "Communicator", "Decision", "Member", "Mixing", "Pending", "Policy", "Population", "Recorder",
+    "AgentsError", "Alone", "Communicator", "Decision", "Killed", "Member", "Mixing", "Pending", "Policy", "Population", "RankLost", "Recorder",
     "Shares", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
     "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
-    "share", "share_parameters", "share_state", "stable_rate", "sync_statistics", "torus", "tree_cost", "world",
+    "share", "share_parameters", "share_state", "stable_rate", "survive", "sync_statistics", "together", "torus", "tree_cost", "world",
 ]  # fmt: skip

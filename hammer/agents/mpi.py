@@ -8,6 +8,7 @@ killed ends the job by the launcher, which sees it at once; a wait for one that 
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ TAG = 1
 MOST_OPEN = 256
 """Operations under way, after which it is looked which of them are over though nobody has asked for them."""
 GRACE = 5.0
-"""Seconds that MPI has to abort the job before a rank ends by itself, which makes the launcher end the others."""
+"""Seconds that MPI has to abort the job before a rank kills itself, which makes the launcher end the others."""
 
 
 def library() -> Any:
@@ -163,7 +164,7 @@ class Mpi(Communicator):
     def _abort(self, why: str) -> None:
         print(f"rank {self.rank} of {self.size} ends the job:\n{why}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-        last = threading.Timer(GRACE, os._exit, [1])
+        last = threading.Timer(GRACE, os.kill, [os.getpid(), signal.SIGKILL])
         last.daemon = True
         last.start()
         self._mpi.COMM_WORLD.Abort(1)

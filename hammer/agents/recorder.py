@@ -16,6 +16,7 @@ transport's, only shows beside the other ranks' notes (``timeline``).
 than the others, the first rank says so in one line.
 """
 
+import contextlib
 import json
 import socket
 import statistics
@@ -29,7 +30,7 @@ import numpy as np
 
 from autograd.gradients.scaling import number, whole
 
-from .communicator import Communicator, Pending
+from .communicator import Communicator, Pending, RankLost
 from .timeline import RankNotes, Timeline
 
 ROUNDS = 5
@@ -62,7 +63,7 @@ class Recorder(Communicator):
         clock: Callable[[], float] = time.perf_counter,
     ):
         super().__init__()
-        self.comm, self.rank, self.size, self.sent = comm, comm.rank, comm.size, comm.sent
+        self.comm, self.rank, self.size, self.sent, self.survives = comm, comm.rank, comm.size, comm.sent, comm.survives
         self.every = every if every is None else whole("every", every)
         self.behind, self._tell, self._clock = number("behind", behind, "[1, inf)"), tell or _printed, clock
         self._operations: deque[list] = deque(maxlen=whole("most", most))
@@ -124,6 +125,19 @@ class Recorder(Communicator):
     def barrier(self) -> None:
         self._at_once("barrier", self.comm.barrier)
 
+    def unanimous(self, flag: bool) -> bool:
+        return self._at_once("unanimous", lambda: self.comm.unanimous(flag))  # type: ignore[no-any-return]
+
+    def shrink(self) -> list[int]:
+        """Notes begin anew: those of the lost ranks are gone, and operations that were called off have no counterparts."""
+        lost = self.comm.shrink()
+        self.rank, self.size, self.sent = self.comm.rank, self.comm.size, self.comm.sent
+        self._operations.clear()
+        self._steps.clear()
+        self._count, self._inside, self._begin = 0, 0.0, self._clock()
+        self._compared = self._begin, 0.0
+        return lost
+
     def __exit__(self, *exc: object) -> None:
         self.comm.__exit__(*exc)
 
@@ -137,7 +151,10 @@ class Recorder(Communicator):
         self._steps.append((self._clock(), self.comm.sent))
         self._done += 1
         if self.every is not None and self._done % self.every == 0 and self.size > 1:
-            self._compare()
+            with contextlib.suppress(
+                RankLost
+            ):  # whoever trains finds that too, and is the one to go on without the rank
+                self._compare()
 
     def _compare(self) -> None:
         now = self._clock()

@@ -17,24 +17,33 @@ computes it:
 
 Validation is computed by every rank (it is cheaper than a step, and needs no messages), and what follows from it is decided by the
 first rank's figures. A loss that is not finite, or Ctrl-C on any rank, stops all of them at the same step.
+
+Where the communicator survives a lost rank, a step that was under way is done again by those that are left, from the same
+parameters, running statistics and random streams (``survive``): nothing of these is touched before all ranks have the whole step. What the
+first rank may have left undone (a row for the loggers, a checkpoint) the next one does again, as a run that was resumed would.
 """
 
 import io
 import json
 import math
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from autograd.gradients.base import link_of
 from autograd.lazy import gradients
-from autograd.train.state import streams
+from autograd.train.state import load_streams, streams, streams_state
 
 from .buckets import BUCKET_BYTES
 from .communicator import Communicator
 from .data_parallel import Shares, all_reduce, examples, part
 from .recorder import Recorder
 from .statistics import is_synced
+from .survive import together
+
+T = TypeVar("T")
 
 
 class Team:
@@ -50,33 +59,86 @@ class Team:
     """
 
     def __init__(self, comm: Communicator, micro_batches: int = 8, *, bucket_bytes: int = BUCKET_BYTES):
-        self.comm, self.shares = comm, Shares(comm, micro_batches)
-        self._checked = False
-        self._link = link_of(all_reduce(comm, micro_batches, bucket_bytes=bucket_bytes))
+        self.comm, self.micro_batches, self.bucket_bytes = comm, micro_batches, bucket_bytes
+        self.owed: list[tuple[str, Any]] = []
+        self._trainer: Any = None
+        self._share_out()
+
+    def _share_out(self) -> None:
+        self.shares = Shares(self.comm, self.micro_batches)
+        self._link = link_of(all_reduce(self.comm, self.micro_batches, bucket_bytes=self.bucket_bytes))
 
     @property
     def leads(self) -> bool:
         return self.comm.rank == 0
 
+    def join(self, trainer: Any) -> None:
+        """Work for a trainer, which calls this when it starts to train."""
+        self._trainer = trainer
+        if is_synced(trainer.model):
+            raise ValueError(
+                "Team computes micro-batches one after the other, so batch normalisation cannot be synchronised between ranks: leave "
+                "out sync_statistics (running statistics are averaged), or use agents.backward in a loop of your own"
+            )
+
+    def owe(self, what: str, value: Any) -> None:
+        """Remember what the first rank does now, in case that it is lost before it has: for ``Trainer.take_over``."""
+        self.owed.append((what, value))
+
     def agree(self, flag: bool) -> bool:
         """Whether any rank says True."""
-        return (self.comm.size > 1 and self.comm.agree(flag)) or flag
+        return self._together(lambda: self.comm.agree(flag)) or flag if self.comm.size > 1 else flag
 
     def same(self, row: dict[str, Any]) -> dict[str, Any]:
         """The first rank's row of figures, on every rank."""
         if self.comm.size == 1:
             return row
-        return json.loads(self.comm.all_gather_bytes(json.dumps(row, default=float).encode() if self.leads else b"")[0])  # type: ignore[no-any-return]
+        said = json.dumps(row, default=float).encode()
+        return json.loads(self._together(lambda: self.comm.all_gather_bytes(said if self.leads else b""))[0])  # type: ignore[no-any-return]
+
+    def _together(self, attempt: Callable[[], T], undo: Callable[[], None] | None = None) -> T:
+        led = self.leads
+
+        def regroup(lost: list[int]) -> None:
+            nonlocal led
+            if undo is not None:
+                undo()
+            self._share_out()
+            if self.leads:
+                self._tell(lost)
+                if not led:
+                    self._trainer.take_over(self.owed)
+            led = self.leads
+
+        found = together(self.comm, attempt, regroup)
+        self.owed.clear()
+        return found
+
+    def _tell(self, lost: list[int]) -> None:
+        ranks, left = ", ".join(map(str, lost)), self.comm.size
+        print(
+            f"step {self._trainer.step + 1}: rank{'s' * (len(lost) > 1)} {ranks} lost; {left} rank{'s' * (left > 1)} "
+            f"go{'es' * (left == 1)} on from the same parameters, with {self.micro_batches} micro-batches between them",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
     def differentiate(self, trainer: Any, batch: Any) -> tuple[int, float, list[tuple]]:
         """What ``Trainer.differentiate`` does for a batch, by all ranks together; the parameters' ``.grad`` is the mean."""
-        if not self._checked:
-            self._checked = True
-            if is_synced(trainer.model):
-                raise ValueError(
-                    "Team computes micro-batches one after the other, so batch normalisation cannot be synchronised between ranks: leave "
-                    "out sync_statistics (running statistics are averaged), or use agents.backward in a loop of your own"
-                )
+        model, params = trainer.model, trainer.optimizer.params
+        undo = load_streams(model, streams_state(model)) if self.comm.survives else None
+        means, statistics, measured = self._together(lambda: self._computed(trainer, batch), undo)
+        # all ranks that are left have the whole step: only now something changes
+        self._set_streams(trainer, self.micro_batches)  # where they rest is the same on every rank
+        for p, mean in zip(params, means, strict=True):
+            p.node.grad = mean
+        _put(model, statistics)
+        if isinstance(self.comm, Recorder):
+            self.comm.step()
+        return (examples(batch), *measured)
+
+    def _computed(self, trainer: Any, batch: Any) -> tuple[list, dict[str, Any], tuple[float, list[tuple]]]:
+        """The mean gradients, what running statistics become, and the loss and what metrics see. The model stays as it was, but for
+        its streams and ``.grad``."""
         n, spans = examples(batch), self.shares.spans(examples(batch))
         params, kept = trainer.optimizer.params, dict(_statistics(trainer.model))
         leaves = [p.raw for p in params] + [b.raw for b in kept.values() if b.raw.dtype.kind == "f"]
@@ -96,17 +158,11 @@ class Team:
                 _put(trainer.model, kept)
             state["weight"] = float(stop - start)
             updates, state = self._link.step(found, state, leaves, None)
-        self._set_streams(trainer, self.shares.micro_batches)  # where they rest is the same on every rank
-        for p, mean in zip(params, updates, strict=False):
-            p.node.grad = mean
-        self._average(trainer.model, kept, updates[len(params) :], counts)
-        measured = self._measured(trainer, n, losses, seen)
-        if isinstance(self.comm, Recorder):
-            self.comm.step()
-        return (n, *measured)
+        statistics = self._average(kept, updates[len(params) :], counts)
+        return updates[: len(params)], statistics, self._measured(trainer, n, losses, seen)
 
-    def _average(self, model: Any, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> None:
-        """Give the model's running statistics the means of what they became, and its counters the ranks' largest."""
+    def _average(self, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> dict[str, Any]:
+        """The model's running statistics as the means of what they became, and its counters as the ranks' largest."""
         floats, new = iter(means), {}
         whole = [b for b in kept.values() if b.raw.dtype.kind != "f"]
         if whole:
@@ -115,7 +171,7 @@ class Team:
         for name, b in kept.items():
             value = next(floats) if b.raw.dtype.kind == "f" else b.raw.dtype.type(next(numbers))
             new[name] = b if value is None else type(b)(value)
-        _put(model, new)
+        return new
 
     def _measured(self, trainer: Any, n: int, losses: list[float], seen: list) -> tuple[float, list[tuple]]:
         """The mean loss, and what metrics see: that of all micro-batches in their order."""

@@ -5,7 +5,8 @@
 One rank runs at a time, from one wait to the next: Python would run threads in turns anyway, at a much higher price for each
 turn. Arrays are copied as they are posted, as a wire would. Unlike MPI, a mistake is named: ranks that call different operations,
 or post different shapes, get an ``AgentsError`` that says who did what, and so do all ranks when one of them raises or
-stays away for too long.
+stays away for too long. With ``survive=True`` a rank that raises ``Killed`` is lost as one of MPI is by kill -9, and the others may
+go on without it (``survive``).
 """
 
 import functools
@@ -22,61 +23,101 @@ from .communicator import (
     AgentsError,
     Communicator,
     Pending,
+    RankLost,
     check_neighbours,
     check_op,
     check_parts,
     check_rank,
 )
 
+Key = tuple[int, int]
+"""Which group of ranks (0: all; each ``shrink`` makes the next), and which of its operations."""
+
+
+class Killed(BaseException):
+    """What a rank of ``run(..., survive=True)`` raises to be lost; no ordinary ``except`` is in its way."""
+
 
 class _Board:
     """Where ranks post: a list of posts for each operation, in the order in which every rank calls them."""
 
-    def __init__(self, size: int, timeout: float):
-        self.size, self.timeout = size, timeout
+    def __init__(self, size: int, timeout: float, survive: bool):
+        self.timeout, self.survive = timeout, survive
         self.changed = threading.Condition()
-        self.posts: dict[int, dict[int, tuple]] = {}
-        self.read: dict[int, int] = {}
+        self.groups: list[list[int]] = [list(range(size))]
+        self.dead: set[int] = set()
+        self.called_off: set[int] = set()  # groups
+        self.posts: dict[Key, dict[int, tuple]] = {}
+        self.read: dict[Key, int] = {}
+        self.votes: dict[tuple, dict[int, bool]] = {}
+        self.decided: dict[tuple, Any] = {}
         self.failed: str | None = None
 
-    def post(self, number: int, rank: int, kind: tuple, value: Any) -> None:
+    def post(self, key: Key, rank: int, kind: tuple, value: Any) -> None:
         with self.changed:
-            self._raise()
-            posts = self.posts.setdefault(number, {})
+            self._raise(key[0])
+            posts = self.posts.setdefault(key, {})
             for other, (theirs, _) in posts.items():
                 if theirs != kind:
-                    self.fail(f"operation {number}: rank {rank} calls {_said(kind)}, rank {other} {_said(theirs)}")
-                    self._raise()
+                    self.fail(f"operation {key[1]}: rank {rank} calls {_said(kind)}, rank {other} {_said(theirs)}")
+                    self._raise(key[0])
             posts[rank] = kind, value
-            if len(posts) == self.size:
+            if len(posts) == len(self.groups[key[0]]):
                 self.changed.notify_all()
 
-    def whole(self, number: int) -> bool:
+    def whole(self, key: Key) -> bool:
         with self.changed:
-            self._raise()
-            return len(self.posts[number]) == self.size
+            self._raise(key[0])
+            return len(self.posts[key]) == len(self.groups[key[0]])
 
-    def values(self, number: int) -> list:
-        """What all ranks posted, once they all have."""
+    def values(self, key: Key) -> list:
+        """What the ranks of a group posted, once they all have."""
         with self.changed:
-            if not self.changed.wait_for(lambda: self.failed or len(self.posts[number]) == self.size, self.timeout):
-                away = sorted(set(range(self.size)) - self.posts[number].keys())
-                self.fail(f"operation {number}: ranks {away} did not come within {self.timeout:g} s")
-            self._raise()
-            found = [self.posts[number][rank][1] for rank in range(self.size)]
-            self.read[number] = self.read.get(number, 0) + 1
-            if self.read[number] == self.size:
-                del self.posts[number], self.read[number]
+            group = self.groups[key[0]]
+            away = lambda: sorted(set(group) - self.posts[key].keys())
+            over = lambda: self.failed or key[0] in self.called_off or not away() or self.dead & set(away())
+            if not self.changed.wait_for(over, self.timeout):
+                self.fail(f"operation {key[1]}: ranks {away()} did not come within {self.timeout:g} s")
+            if self.dead & set(away()):
+                self.called_off.add(key[0])
+                self.changed.notify_all()
+            self._raise(key[0])
+            found = [self.posts[key][rank][1] for rank in group]
+            self.read[key] = self.read.get(key, 0) + 1
+            if self.read[key] == len(group):
+                del self.posts[key], self.read[key]
             return found
+
+    def decide(self, what: tuple, rank: int, flag: bool, decide: Callable[[dict[int, bool]], Any]) -> Any:
+        """What all ranks of group ``what[1]`` that are left decide on, once each has said something; the same for all."""
+        with self.changed:
+            votes, group = self.votes.setdefault(what, {}), set(self.groups[what[1]])
+            votes[rank] = flag
+            self.changed.notify_all()
+            away = lambda: sorted(group - self.dead - votes.keys())
+            if not self.changed.wait_for(lambda: self.failed or what in self.decided or not away(), self.timeout):
+                self.fail(f"{what[0]}: ranks {away()} did not come within {self.timeout:g} s")
+            if self.failed:
+                raise AgentsError(self.failed)
+            if what not in self.decided:
+                self.decided[what] = decide(votes)
+            return self.decided[what]
+
+    def kill(self, rank: int) -> None:
+        with self.changed:
+            self.dead.add(rank)
+            self.changed.notify_all()
 
     def fail(self, reason: str) -> None:
         with self.changed:
             self.failed = self.failed or reason
             self.changed.notify_all()
 
-    def _raise(self) -> None:
+    def _raise(self, group: int) -> None:
         if self.failed:
             raise AgentsError(self.failed)
+        if group in self.called_off:
+            raise RankLost("another rank is lost")
 
 
 def _said(kind: tuple) -> str:
@@ -88,14 +129,38 @@ class Thread(Communicator):
 
     def __init__(self, board: _Board, rank: int):
         super().__init__()
-        self.rank, self.size = rank, board.size
-        self._board, self._calls = board, 0
+        self.rank, self.size, self.survives = rank, len(board.groups[0]), board.survive
+        self._board, self._self, self._group, self._calls, self._votes = board, rank, 0, 0, 0
 
     def _start(self, kind: tuple, value: Any, result: Callable[[list], Any], nbytes: int) -> Pending:
-        number, self._calls = self._calls, self._calls + 1
-        self._board.post(number, self.rank, kind, value)
+        key, self._calls = (self._group, self._calls), self._calls + 1
+        self._board.post(key, self._self, kind, value)
         self.sent += nbytes if self.size > 1 else 0
-        return Pending(lambda: result(self._board.values(number)), lambda: self._board.whole(number))
+        return Pending(lambda: result(self._board.values(key)), lambda: self._board.whole(key))
+
+    def unanimous(self, flag: bool) -> bool:
+        what, self._votes = ("unanimous", self._group, self._votes), self._votes + 1
+        group = set(self._board.groups[self._group])
+        found = self._board.decide(
+            what, self._self, flag, lambda votes: None if self._board.dead & group else all(votes.values())
+        )
+        if found is None:
+            raise RankLost("another rank is lost")
+        return bool(found)
+
+    def shrink(self) -> list[int]:
+        if not self.survives:
+            return super().shrink()
+        board, before = self._board, self._board.groups[self._group]
+
+        def smaller(_votes: dict[int, bool]) -> int:
+            board.groups.append([rank for rank in before if rank not in board.dead])
+            return len(board.groups) - 1
+
+        self._group = board.decide(("shrink", self._group), self._self, True, smaller)
+        left = board.groups[self._group]
+        self.rank, self.size, self._calls, self._votes = left.index(self._self), len(left), 0, 0
+        return sorted(set(before) - set(left))
 
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         check_op(op)
@@ -147,20 +212,21 @@ class Thread(Communicator):
         return self._start(kind, np.array(x), lambda found: found[root].copy(), nbytes).wait()
 
 
-def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT) -> list:
+def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT, survive: bool = False) -> list:
     """Run ``function(comm, *args)`` on so many ranks, each a thread; returns their results in the order of the ranks.
 
     Args:
         size: how many ranks.
         function: what each does with its communicator. The calling context (``contextvars``) is copied to it.
         timeout: seconds for which a rank waits for another.
+        survive: whether ranks that raise ``Killed`` are lost, with None as result, and the others may go on.
 
     Raises:
         Whatever a rank raises first; the others are then stopped at their next operation.
     """
     if size < 1:
         raise ValueError(f"run: there must be at least one rank, not {size}")
-    board = _Board(size, timeout)
+    board = _Board(size, timeout, survive)
     results: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []
 
@@ -169,6 +235,9 @@ def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = TI
             with board.changed:  # a rank has the lock, but for where it waits
                 results[rank] = function(Thread(board, rank), *args)
         except BaseException as error:  # noqa: BLE001 - raised again below
+            if survive and isinstance(error, Killed):
+                board.kill(rank)
+                return
             errors.append((rank, error))
             board.fail(f"rank {rank} stopped with {type(error).__name__}: {error}")
 

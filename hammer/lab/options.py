@@ -120,6 +120,7 @@ def agents(p: argparse.ArgumentParser) -> None:
     p.add_argument("-n", dest="ranks", type=int, default=2, metavar="N", help="how many ranks (default: %(default)s)")
     p.add_argument("config", metavar="CONFIG", help="a YAML or TOML file, as for `hammer run`")
     p.add_argument("settings", nargs="*", metavar="key=value", help="settings that go before what the file says")
+    p.add_argument("--survive", action="store_true", help="go on without ranks that are killed (Open MPI's ULFM)")
     p.add_argument("--dry-run", action="store_true", help="print the line and stop")
 
 

