@@ -85,7 +85,7 @@ def run(work: Work) -> Outcome:
         ],
         {"rings_and_labels.svg": picture(panels)},
         [
-            f"Rings: {rings.POINTS} samples each, {steps} steps of Adam at {rings.RATE:g}, weight {rings.WEIGHT:g}; both were chosen on two seeds that do not count. Digits: {trials} trials of "
+            f"Rings: {rings.POINTS} samples each, {steps} steps of Adam at {rings.RATE:g}, weight {rings.WEIGHT:g}; both were chosen on four seeds that do not count. Digits: {trials} trials of "
             f"each method on the same Halton points, {labels.TUNING} tuning seeds, {fresh} fresh ones with the same labels and starts for both. The test is of the "
             f"{1797 - labels.POOL - labels.VALIDATION} digits that are neither in the pool of labels ({labels.POOL}) nor for validation ({labels.VALIDATION})."
         ],
