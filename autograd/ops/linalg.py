@@ -28,12 +28,20 @@ def _dense(x: Any) -> Any:
     return np.ascontiguousarray(x) if type(x) is np.ndarray and 0 in x.strides else x
 
 
+def _times(x: Any, y: Any) -> Any:
+    """x @ y for rules, which NumPy's arrays come to as they are: as one product where y is a matrix, see ``_np_matmul``."""
+    x = _dense(x)
+    if x.ndim < 3 or y.ndim != 2:
+        return x @ y
+    return reshape(_flat(x) @ y, shape=(*x.shape[:-1], y.shape[1]))
+
+
 def _left(g: Any, _z: Any, _x: Any, y: Any) -> Any:
     if y.ndim == 1:
         return g * y if _x.ndim == 1 else expand_dims(g, axis=-1) * y
     if _x.ndim == 1:
         return (y @ expand_dims(g, axis=-1))[..., 0]
-    return _dense(g) @ _transposed(y)
+    return _times(g, _transposed(y))
 
 
 def _right(g: Any, _z: Any, x: Any, _y: Any) -> Any:
@@ -82,7 +90,7 @@ def _linear(x: Any, weight: Any, bias: Any) -> Any:
 
 _linear_row = op(
     "linear", _linear, _linear_shape,
-    lambda g, _y, _x, weight, _b: _dense(g) @ weight,
+    lambda g, _y, _x, weight, _b: _times(g, weight),
     lambda g, _y, x, _w, _b: _flat(_dense(g)).T @ _flat(x),
     lambda g, _y, _x, _w, _b: g,
     flops=lambda y, x, w, b: _products(y, x, w) + math.prod(shape_of(y)), precision="low",
