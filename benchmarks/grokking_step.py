@@ -1,9 +1,9 @@
 """Milliseconds per step of the grokking study's transformer: Hammer compiled and eager, beside PyTorch eager.
 
 What is measured: one training step (forward, mean cross-entropy of the last place, backward, Grokfast-EMA, Adam with L2) of the two-layer
-decoder of ``experiments/grokking`` on a batch of 512 of its examples, float32, 422,784 parameters. Hammer compiled is
-``hammer.training_step(..., exact=False)``, as the study trains; PyTorch uses its own layers and ``torch.optim.Adam``, with the filter as
-``lerp_`` and ``add_`` on each gradient.
+decoder of ``experiments/grokking`` on a batch of 512 of its examples, float32, 422,784 parameters; all
+compute the last block for the last place alone. Hammer compiled is ``hammer.training_step(..., exact=False)``, as the study trains; PyTorch
+uses its own layers and ``torch.optim.Adam``, with the filter as ``lerp_`` and ``add_`` on each gradient.
 
 How: each in a process of its own with the same weights and data; the losses of the first three steps have to agree to 10⁻³. Then short
 blocks are interleaved; a ratio is the median of the ratios within a round.
@@ -76,10 +76,11 @@ def _torch(ids: Any, results: Any, weights: dict[str, Any]) -> Callable[[], floa
             self.mlp = nn.Sequential(nn.Linear(128, 512), nn.GELU(), nn.Linear(512, 128))
             self.register_buffer("mask", torch.triu(torch.full((4, 4), -torch.inf), 1), persistent=False)
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: Any, last: bool = False) -> Any:
             x = self.ln_1(x)
-            x = x + self.attend(x, x, x, attn_mask=self.mask, need_weights=False, is_causal=True)[0]
-            return x + self.mlp(self.ln_2(x))
+            asked, mask = (x[:, -1:], None) if last else (x, self.mask)
+            asked = asked + self.attend(asked, x, x, attn_mask=mask, need_weights=False, is_causal=not last)[0]
+            return asked + self.mlp(self.ln_2(asked))
 
     class Decoder(nn.Module):
         def __init__(self) -> None:
@@ -90,7 +91,9 @@ def _torch(ids: Any, results: Any, weights: dict[str, Any]) -> Callable[[], floa
 
         def forward(self, x: Any) -> Any:
             h = self.tokens(x) + self.places(torch.arange(x.shape[1]))
-            return self.head(self.norm(self.blocks(h))[:, -1])
+            for block in self.blocks:
+                h = block(h, last=block is self.blocks[-1])
+            return self.head(self.norm(h)[:, 0])
 
     model = Decoder()
     model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
