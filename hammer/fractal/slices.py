@@ -19,18 +19,18 @@ from ..drawing import colours, png
 from .directions import directions as drawn
 
 
-def filter_direction(params: Any, rng: np.random.Generator) -> Any:
+def filter_direction(params: Any, rng: np.random.Generator, axis: int = 0) -> Any:
     """A random direction for a tree of parameters, each filter of the norm of that filter of the parameters.
 
-    A filter is what an index of the first axis selects, in leaves of two axes or more (weights are (out, in, …)). Leaves of fewer axes,
-    biases and scales, do not move.
+    A filter, the weights of one output, is what an index of ``axis`` selects, in leaves of two axes or more: 0 for weights (out, in, …), as those
+    of ``autograd.nn`` are, -1 for (in, out). Leaves of fewer axes, biases and scales, do not move.
     """
 
     def one(p: Any, d: Any) -> Any:
         if len(p.shape) < 2:
             return d * 0.0
         xp = backend.xp(d)
-        axes = tuple(range(1, len(p.shape)))
+        axes = tuple(a for a in range(len(p.shape)) if a != axis % len(p.shape))
         norm = lambda a: xp.sqrt(xp.sum(a * a, axis=axes, keepdims=True))
         size = norm(d)
         return d * (norm(p) / xp.where(size == 0, xp.ones_like(size), size))

@@ -54,28 +54,25 @@ def random_directions(
         params: a tree of arrays.
         count: how many.
         rng: where they come from.
-        normalize: "filter": each filter, the weights of one output, gets the norm of the parameter's own, and vectors get zero (Li
-            et al. 2018, "Visualizing the loss landscape of neural nets", section 4); "layer": each array the norm of the
-            parameter's; "none".
+        normalize: "filter": see ``fractal.filter_direction`` (Li et al. 2018, "Visualizing the loss landscape of neural nets", section 4);
+            "layer": each array the norm of the parameter's; "none".
         axis: whose index selects a filter: 0 for weights (out, in, …), as those of ``autograd.nn`` are; -1 for (in, out).
     """
     if normalize not in ("filter", "layer", "none"):
         raise ValueError(f'random_directions: normalize must be "filter", "layer" or "none", not {normalize!r}')
     if count < 1:
         raise ValueError(f"random_directions: count must be at least 1, not {count!r}")
+    if normalize == "filter":
+        from ..fractal import filter_direction  # with SciPy's statistics, which nothing else here waits for
+
+        return [filter_direction(params, rng, axis) for _ in range(count)]
 
     def one(p: Any) -> np.ndarray:
         p = host(p, "random_directions")
         d = rng.standard_normal(p.shape)
         if normalize == "none":
             return d
-        if normalize == "layer":
-            return d * (float(np.linalg.norm(p)) / max(float(np.linalg.norm(d)), 1e-300))
-        if p.ndim < 2:
-            return np.zeros_like(d)
-        axes = tuple(a for a in range(p.ndim) if a != axis % p.ndim)
-        size = lambda x: np.sqrt(np.square(x).sum(axis=axes, keepdims=True))
-        return d * (size(p) / np.maximum(size(d), 1e-300))
+        return d * (float(np.linalg.norm(p)) / max(float(np.linalg.norm(d)), 1e-300))
 
     return [optree.tree_map(one, params) for _ in range(count)]
 
