@@ -48,7 +48,7 @@ class Layers:
 
     def decide(self, model: Module, loss: Callable[[], Any], step: int) -> list[Decision]:
         """Choose by a batch, and put in force. First the precisions, as activations of fewer bytes are cheaper to keep."""
-        self.state = {"precisions": {}, "recompute": []}
+        self.state |= {"precisions": {}, "recompute": []}
         found = self._precisions(model, loss) if self.names else []
         self._stack.enter_context(layer_precisions(model, self.state["precisions"]))
         if self.recompute:

@@ -153,7 +153,6 @@ class EnergyOptimizer(EnergyCallback):
         if self.layers and not self.layers.state:
             with self._context.ledger.phase("probe"):
                 self.decisions += self.layers.decide(trainer.model, self._loss, trainer.step)
-            self.state["layers"] = self.layers.state
         if self.state["stage"] < 2 and trainer.step % self.probe_every == 0:
             ledger = self._context.ledger
             with ledger.phase("probe"):
