@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from autograd.context import AutogradContext, _current, current
 
-from .energy.ledger import Ledger
+from .energy.ledger import BUDGET, Ledger
 from .energy.meter import Meter
 from .energy.report import Report
 
@@ -37,7 +37,7 @@ class HammerContext(AutogradContext):
     """
 
     def __init__(
-        self, *, energy: Meter | None = None, model: Any = None, optimizer: Any = None, budget: float | None = 0.02, **settings: Any
+        self, *, energy: Meter | None = None, model: Any = None, optimizer: Any = None, budget: float | None = BUDGET, **settings: Any
     ):  # fmt: skip
         self._settings, self._energy, self._model = dict(settings), energy, model
         self._options = {"budget": budget, "optimizer": optimizer}

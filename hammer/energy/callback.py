@@ -11,6 +11,7 @@ from typing import Any
 
 from autograd.train import Callback
 
+from .ledger import BUDGET
 from .meter import Meter
 from .report import Report
 
@@ -29,7 +30,7 @@ class EnergyCallback(Callback):
         report: of the last ``fit``; None before.
     """
 
-    def __init__(self, meter: Meter, budget: float | None = 0.02):
+    def __init__(self, meter: Meter, budget: float | None = BUDGET):
         super().__init__()
         self.meter, self.budget = meter, budget
         self.report: Report | None = None

@@ -25,6 +25,7 @@ from .batch import StepEnergy, best_batch, saving
 from .callback import EnergyCallback
 from .decision import Decision
 from .layers import Layers
+from .ledger import BUDGET
 from .meter import Meter
 from .noise import NoiseScale, from_parts
 from .technologies import Technology
@@ -85,7 +86,7 @@ class EnergyOptimizer(EnergyCallback):
         self, meter: Meter, *, budget: float | None = None, target: float | None = None, monitor: str = "val_loss",
         batch: bool = True, window: int = 50, probe_every: int = 5, most: int = 64, rescale: bool = True,
         precisions: Sequence[str] = (), rise: float = 0.01, recompute: bool = False, table: Technology | str = "7nm",
-        share: float | None = 0.02,
+        share: float | None = BUDGET,
     ):  # fmt: skip
         super().__init__(meter, share)
         for name, value, low in (("window", window, 2), ("probe_every", probe_every, 1), ("most", most, 1)):

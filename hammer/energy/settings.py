@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from .counters import find
+from .ledger import BUDGET
 from .meter import Meter
 from .model import Modelled
 from .optimizer import EnergyOptimizer
@@ -33,7 +34,7 @@ def energy(
     precisions: list[Literal["fp32", "fp16", "bf16"]] | None = None,
     rise: float = 0.01,
     recompute: bool = False,
-    share: float = 0.02,
+    share: float = BUDGET,
     report: str | None = None,
 ) -> EnergyOptimizer:
     """A meter for the run, and what is decided by it.
