@@ -282,11 +282,14 @@ class BackwardPass:
             return raw if raw.dtype == output.dtype else backend.xp(raw).astype(raw, output.dtype)
         return seed if is_tensor else type(output)._wrap(raw, None)
 
+    def _results(self) -> dict[Node, Any]:
+        return {}
+
     def _walk(self, grads: dict[Node, Any]) -> dict[Node, Any]:
         record, wanted, resumed, context = self.record, self.wanted, self.resumed, current()
         needed = None if wanted is None else self.needed
         tensor = type(self.outputs[0])
-        found: dict[Node, Any] = {}
+        found = self._results()
         owned: set[Node] = set()  # nodes whose gradient is a fresh sum that nobody else holds
         for node in self.order:
             g = grads.pop(node, None)

@@ -16,6 +16,8 @@ from autograd import backend
 from autograd.shapes import numpy_dtype
 from autograd.sparse import RowSparse
 
+from .memory import Memory
+
 BUCKET_BYTES = 4 << 20
 """Enough that a bucket's price is its bytes, and few enough that several are under way at once."""
 
@@ -48,13 +50,15 @@ class Buckets:
             self.members[bucket].append(i)
             self.sizes[bucket] = first + n, dtype
 
-    def pack(self, leaves: Sequence[Any], weight: float = 1.0) -> list[np.ndarray]:
-        """The leaves times ``weight``, in new vectors on the host; zeros stand for None."""
-        return [self.vector(b, leaves, weight) for b in range(len(self.sizes))]
+    def pack(self, leaves: Sequence[Any], weight: float = 1.0, memory: Memory | None = None) -> list[np.ndarray]:
+        """The leaves times ``weight``, in vectors on the host that are the caller's; zeros stand for None."""
+        return [self.vector(b, leaves, weight, memory) for b in range(len(self.sizes))]
 
-    def vector(self, bucket: int, leaves: Sequence[Any], weight: float = 1.0) -> np.ndarray:
+    def vector(
+        self, bucket: int, leaves: Sequence[Any], weight: float = 1.0, memory: Memory | None = None
+    ) -> np.ndarray:
         """The vector of one bucket, as ``pack`` makes it; only the leaves in it are looked at."""
-        vector = np.empty(*self.sizes[bucket])
+        vector = (np.empty if memory is None else memory.empty)(*self.sizes[bucket])
         for i in self.members[bucket]:
             _, first, n = self.places[i]  # type: ignore[misc]
             part, leaf = vector[first : first + n], leaves[i]

@@ -22,6 +22,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from .memory import Memory
+
 OPERATIONS: dict[str, Callable[..., Any]] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 """What ``all_reduce`` can combine arrays by."""
 
@@ -63,6 +65,7 @@ class Communicator:
         size: how many there are.
         sent: bytes this rank has handed over so far; see the module.
         survives: whether the ranks that are left can go on when one is lost.
+        memory: where vectors come from that are needed anew in each step.
     """
 
     rank: int = 0
@@ -71,11 +74,17 @@ class Communicator:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.memory = Memory()
 
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         """The sum (or "max", "min") over the ranks' arrays, of equal shape and dtype. In which order it is added up, and so
         its last bits, is the transport's choice; ``reduction.TreeSum`` is for sums whose bits matter."""
         raise NotImplementedError
+
+    def all_reduce_in_place(self, x: np.ndarray, op: str = "sum") -> None:
+        """``all_reduce`` into ``x`` itself (C-contiguous and writeable), and wait for it. Where nothing is left to be done meanwhile this
+        is the quickest way: no new memory, and a transport's own shortest path. After an error ``x`` may hold anything."""
+        x[...] = self.all_reduce(x, op).wait()
 
     def all_gather(self, x: np.ndarray) -> Pending:
         """The ranks' arrays, of equal shape and dtype, in one array with a first axis of ``size``."""
@@ -109,7 +118,9 @@ class Communicator:
 
     def agree(self, flag: bool) -> bool:
         """Whether any rank says True."""
-        return bool(self.all_reduce(np.array([flag], np.int8), "max").wait()[0])
+        said = np.array(flag, np.int8)
+        self.all_reduce_in_place(said, "max")
+        return bool(said)
 
     def unanimous(self, flag: bool) -> bool:
         """Whether every rank says True. Where the communicator ``survives``, all ranks that are left get the same answer,
@@ -141,6 +152,9 @@ class Alone(Communicator):
         check_op(op)
         result = np.array(x)
         return Pending(lambda: result)
+
+    def all_reduce_in_place(self, x: np.ndarray, op: str = "sum") -> None:
+        check_op(op)
 
     def all_gather(self, x: np.ndarray) -> Pending:
         result = np.array(x)[None]

@@ -69,7 +69,9 @@ class _TreeReduce(Link):
     def _gather(self, grads: list, weight: float, state: dict, params: list) -> None:
         """Add one micro-batch's gradients to this rank's part of the tree."""
         slot = self.own[state["count"]]
-        vectors = buckets_of(params, self.bucket_bytes).pack(grads if weight else [None] * len(grads), weight)
+        vectors = buckets_of(params, self.bucket_bytes).pack(
+            grads if weight else [None] * len(grads), weight, self.comm.memory
+        )
         nodes = [(a, b, sums) for (a, b), sums in zip(state["spans"], state["sums"], strict=True)]
         push(nodes, slot, slot + 1, vectors, self.slots, _added)
         state["spans"], state["sums"] = [[a, b] for a, b, _ in nodes], [sums for _, _, sums in nodes]
@@ -116,14 +118,16 @@ class _PlainReduce(Link):
         weight = number("the weight of a rank's gradients", state["weight"], "[0, inf)")
         state["last"] = False
         buckets = buckets_of(params, self.bucket_bytes)
-        header = self.comm.all_reduce(np.array([weight, *(g is not None for g in grads)], np.float64))
-        under_way = [self.comm.all_reduce(vector) for vector in buckets.pack(grads, weight)]
-        total, *used = header.wait().tolist()
-        means = [one.wait() for one in under_way]
+        grads = grads if weight else [None] * len(grads)  # what an empty share may hold is nobody's business
+        header = np.array([weight, *(g is not None for g in grads)], np.float64)
+        self.comm.all_reduce_in_place(header)
+        total, *used = header.tolist()
         if total == 0.0:
             return [None] * len(params), state
-        for mean in means:
-            mean /= total
+        means = []
+        for bucket in range(len(buckets.sizes)):  # one by one: what has just been packed is near the processor
+            means.append(buckets.vector(bucket, grads, weight / total, self.comm.memory))
+            self.comm.all_reduce_in_place(means[-1])
         return buckets.unpack(means, [p if there else None for p, there in zip(params, used, strict=True)]), state
 
 

@@ -42,7 +42,7 @@ class _Delayed(Link):
     def step(self, grads: list, state: Any, params: list, spec: Any, apply: bool = False) -> tuple[list, Any]:
         now, layout = state["count"], self._layout(params)
         header = np.array([g is not None for g in grads], np.float32)
-        vectors, due = [header, *layout.pack(grads)], now - self.staleness
+        vectors, due = [header, *layout.pack(grads, memory=self.comm.memory)], now - self.staleness
         if self.staleness:
             self._catch_up(state)
             state["sent"][now % self.staleness] = vectors

@@ -136,7 +136,7 @@ class _Gossip(Link):
         state["step"] += 1
         buckets = buckets_of(params)
         moved = [None if p is None else apply_updates(p, u) for p, u in zip(params, grads, strict=True)]
-        vectors = buckets.pack(moved)
+        vectors = buckets.pack(moved, memory=self.comm.memory)
         under_way = [self.comm.exchange(vector, self.to, self.source) for vector in vectors]
         row, mixed = self.mixing.weights[self.comm.rank], []
         for own, pending in zip(vectors, under_way, strict=True):

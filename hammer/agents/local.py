@@ -86,7 +86,7 @@ def fragments_of(params: list, fragments: int) -> list[int | None]:
 def mean_over_ranks(comm: Communicator, tree: TreeSum, leaves: list) -> list:
     """The mean of the ranks' leaves, the same bits on every rank; None stays None, on all ranks alike."""
     buckets = buckets_of(leaves, BUCKET_BYTES)
-    under_way = [tree.start([vector]) for vector in buckets.pack(leaves)]
+    under_way = [tree.start([vector]) for vector in buckets.pack(leaves, memory=comm.memory)]
     for one in under_way:
         one.gather()
     means = [one.finish() for one in under_way]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .communicator import (
+    OPERATIONS,
     TIMEOUT,
     AgentsError,
     Communicator,
@@ -67,7 +68,9 @@ class Mpi(Communicator):
         self._open: dict[int, tuple[list, Any, tuple]] = {}  # operations under way, with their memory
         self._started = 0
         self._mpi = library()
+        self._in_place = self._mpi.IN_PLACE
         self._comm = self._mpi.COMM_WORLD.Dup()
+        self._operations = {op: getattr(self._mpi, op.upper()) for op in OPERATIONS}
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
 
     def _count(self, nbytes: int) -> None:
@@ -97,15 +100,23 @@ class Mpi(Communicator):
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         check_op(op)
         x = np.asarray(x, order="C")
-        result = np.empty_like(x)
+        result = self.memory.empty(x.size, x.dtype).reshape(x.shape)
         self._count(x.nbytes)
-        return self._pending(
-            "all_reduce", [self._comm.Iallreduce(x, result, getattr(self._mpi, op.upper()))], result, x
-        )
+        return self._pending("all_reduce", [self._comm.Iallreduce(x, result, self._operations[op])], result, x)
+
+    def all_reduce_in_place(self, x: np.ndarray, op: str = "sum") -> None:
+        if op not in OPERATIONS:
+            check_op(op)
+        self._watchdog.since = time.monotonic(), "all_reduce"
+        try:
+            self._comm.Allreduce(self._in_place, x, self._operations[op])
+        finally:
+            self._watchdog.since = None
+        self._count(x.nbytes)
 
     def all_gather(self, x: np.ndarray) -> Pending:
         x = np.asarray(x, order="C")
-        result = np.empty((self.size, *x.shape), x.dtype)
+        result = self.memory.empty(self.size * x.size, x.dtype).reshape(self.size, *x.shape)
         self._count(x.nbytes)
         return self._pending("all_gather", [self._comm.Iallgather(x, result)], result, x)
 
@@ -121,8 +132,8 @@ class Mpi(Communicator):
 
     def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
         check_parts(self, parts, counts)
-        out = np.concatenate(parts)
-        result = np.empty(sum(counts), out.dtype)
+        out = np.concatenate(parts, out=self.memory.empty(sum(map(len, parts)), parts[0].dtype))
+        result = self.memory.empty(sum(counts), out.dtype)
         self._count(out.nbytes - parts[self.rank].nbytes)
         request = self._comm.Ialltoallv([out, [len(p) for p in parts]], [result, list(counts)])
         return self._pending("all_to_all", [request], np.split(result, np.cumsum(counts)[:-1]), out, result)

@@ -64,6 +64,7 @@ class Recorder(Communicator):
     ):
         super().__init__()
         self.comm, self.rank, self.size, self.sent, self.survives = comm, comm.rank, comm.size, comm.sent, comm.survives
+        self.memory = comm.memory
         self.every = every if every is None else whole("every", every)
         self.behind, self._tell, self._clock = number("behind", behind, "[1, inf)"), tell or _printed, clock
         self._operations: deque[list] = deque(maxlen=whole("most", most))
@@ -106,6 +107,9 @@ class Recorder(Communicator):
 
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         return self._note("all_reduce", lambda: self.comm.all_reduce(x, op))
+
+    def all_reduce_in_place(self, x: np.ndarray, op: str = "sum") -> None:
+        self._at_once("all_reduce", lambda: self.comm.all_reduce_in_place(x, op))
 
     def all_gather(self, x: np.ndarray) -> Pending:
         return self._note("all_gather", lambda: self.comm.all_gather(x))

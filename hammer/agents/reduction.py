@@ -95,10 +95,15 @@ class Reduction:
         if comm.size == 1:
             self._whole = nodes[0]  # one rank has the whole tree
             return
+        if comm.size == 2 and all(len(spans) == 1 for spans in plan._theirs):
+            comm.all_reduce_in_place(nodes[0])  # a + b is b + a, so here any sum is the tree's
+            self._whole = nodes[0]
+            return
         self.piece = -(-self.length // comm.size)
         places = [slice(r * self.piece, (r + 1) * self.piece) for r in range(comm.size)]
         mine = len(nodes[0][places[comm.rank]])
-        parts = [np.concatenate([node[place] for node in nodes]) for place in places]
+        pieces = [[node[place] for node in nodes] for place in places]
+        parts = [each[0] if len(each) == 1 else np.concatenate(each) for each in pieces]
         self._parts: Pending = comm.all_to_all(parts, [mine * len(theirs) for theirs in plan._theirs])
         self._mine, self._dtype = mine, nodes[0].dtype
         self._gathered: Pending | None = None
@@ -112,9 +117,9 @@ class Reduction:
             for (start, stop), value in zip(spans, came.reshape(len(spans), self._mine), strict=True):
                 push(nodes, start, stop, value, self.plan.slots, np.add)
         ((_, _, total),) = nodes
-        piece = np.zeros(self.piece, self._dtype)
-        piece[: self._mine] = total
-        self._gathered = self.plan.comm.all_gather(piece)
+        if self._mine < self.piece:
+            total = np.append(total, np.zeros(self.piece - self._mine, self._dtype))
+        self._gathered = self.plan.comm.all_gather(total)
 
     def finish(self) -> np.ndarray:
         """The sum, a vector."""

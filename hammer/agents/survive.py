@@ -39,7 +39,16 @@ T = TypeVar("T")
 
 ENABLED = "OMPI_MCA_mpi_ft_enable"
 """The variable by which ``mpiexec --with-ft ulfm`` tells its ranks that there is ULFM."""
-OPERATIONS = ("all_reduce", "all_gather", "all_gather_bytes", "all_to_all", "exchange", "broadcast", "barrier")
+OPERATIONS = (
+    "all_reduce",
+    "all_reduce_in_place",
+    "all_gather",
+    "all_gather_bytes",
+    "all_to_all",
+    "exchange",
+    "broadcast",
+    "barrier",
+)
 
 
 def together(comm: Communicator, attempt: Callable[[], T], regroup: Callable[[list[int]], Any] | None = None) -> T:

@@ -29,6 +29,12 @@ def everything(comm: Communicator) -> None:
         r: [r] for r in left
     }
     assert comm.broadcast(np.array([me, 1.5]), n - 1).tolist() == [n - 1, 1.5]
+    together, largest = np.arange(3.0) + me, np.array(me)
+    comm.all_reduce_in_place(together)
+    comm.all_reduce_in_place(largest, "max")
+    assert together.tolist() == [n * k + n * (n - 1) / 2 for k in range(3)] and largest == n - 1
+    with pytest.raises(ValueError, match="op must be one of 'sum', 'max', 'min', not 'mean'"):
+        comm.all_reduce_in_place(together, "mean")
     assert comm.agree(me == 0) and not comm.agree(False)
     comm.barrier()
     mine[:] = -1  # what was sent is a copy, or has arrived
@@ -55,14 +61,14 @@ def test_bytes_are_counted():
         for call in (
             lambda: comm.all_reduce(x).wait(), lambda: comm.all_gather(x).wait(), lambda: comm.all_gather_bytes(b"abc"),
             lambda: comm.exchange(x, others, others).wait(), lambda: comm.all_to_all([x] * comm.size, [10] * comm.size).wait(),
-            lambda: comm.broadcast(x, 1),
+            lambda: comm.broadcast(x, 1), lambda: comm.all_reduce_in_place(x),
         ):  # fmt: skip
             before = comm.sent
             call()
             counts.append(comm.sent - before)
         return counts
 
-    assert agents.run(3, sent) == [[40, 40, 3, 80, 80, 40 * (r == 1)] for r in range(3)]
+    assert agents.run(3, sent) == [[40, 40, 3, 80, 80, 40 * (r == 1), 40] for r in range(3)]
 
 
 def test_what_is_posted_is_a_copy():

@@ -57,13 +57,13 @@ def test_a_bucket_leaves_before_the_first_layers_are_computed():
         for i, p in enumerate(net.parameters()):
             p.register_hook(lambda _g, i=i: events.append(i))
         send = comm.all_reduce
-        comm.all_reduce = lambda x: (events.append(f"send {x.size}"), send(x))[1]
+        comm.all_reduce = lambda x, op="sum": (events.append(f"send {x.size}"), send(x, op))[1]
         x = np.ones((2, 4), np.float32) * comm.rank
         agents.backward(comm, (net(x) ** 2).sum(), list(net.parameters()), bucket_bytes=80)
         return [sorted(map(str, e)) if isinstance(e, list) else e for e in _grouped(events)]
 
-    layer = "send 20"
-    assert agents.run(2, told)[0] == [["4", "5"], layer, ["2", "3"], layer, ["0", "1"], layer, "send 7"]
+    layer, weights, flags = "send 20", "send 1", "send 6"
+    assert agents.run(2, told)[0] == [weights, ["4", "5"], layer, ["2", "3"], layer, ["0", "1"], layer, flags]
 
 
 def _grouped(events):
