@@ -4,7 +4,8 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 
 * ``communicator`` is what a transport must do, ``mpi`` the ranks of an MPI job, ``threads`` ranks that are threads, for tests;
 * ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
-  number, ``buckets`` what is sent together, ``overlap`` sends it while backward goes on;
+  number, ``buckets`` what is sent together, ``memory`` has their vectors again in the next step, ``overlap`` sends them while
+  backward goes on;
 * ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
 * ``local`` is for ranks that meet every H steps, ``delayed`` for ranks that do not wait, ``gossip`` for ranks that talk to
   neighbours only, ``wire`` for compression on the way;
