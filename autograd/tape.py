@@ -283,6 +283,7 @@ class BackwardPass:
         return seed if is_tensor else type(output)._wrap(raw, None)
 
     def _results(self) -> dict[Node, Any]:
+        """Where a walk puts the gradients that it finds."""
         return {}
 
     def _walk(self, grads: dict[Node, Any]) -> dict[Node, Any]:

@@ -105,8 +105,7 @@ class Mpi(Communicator):
         return self._pending("all_reduce", [self._comm.Iallreduce(x, result, self._operations[op])], result, x)
 
     def all_reduce_in_place(self, x: np.ndarray, op: str = "sum") -> None:
-        if op not in OPERATIONS:
-            check_op(op)
+        check_op(op)
         self._watchdog.since = time.monotonic(), "all_reduce"
         try:
             self._comm.Allreduce(self._in_place, x, self._operations[op])

@@ -53,12 +53,12 @@ def backward(
     params = list(params)
     raws = [p.raw for p in params]
     layout = buckets_of(raws, whole("bucket_bytes", bucket_bytes))
+    walk = EarlyPass(loss)
+    there = set(walk.leaves)
     weights = comm.all_reduce(np.array(weight, np.float64))
     places = {p.node: i for i, p in enumerate(params)}
     nothing: list[Any] = [None] * len(params)
     found = [p.grad for p in params]
-    walk = EarlyPass(loss)
-    there = set(walk.leaves)
     missing = [sum(params[i].node in there for i in members) for members in layout.members]
     home = {i: bucket for bucket, members in enumerate(layout.members) for i in members}
     under_way: list[Pending] = []
