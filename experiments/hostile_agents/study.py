@@ -11,7 +11,7 @@ from autograd.gradients import chain
 from autograd.optim import Optimizer, sgd
 from hammer import agents
 from hammer.agents.attacks import Alie, Attack, Broken, InnerProduct, Noise, SignFlip, Stale, flipped
-from hammer.agents.robust import RULES, Bucketing, CenteredClipping, Rule
+from hammer.agents.rules import RULES, Bucketing, CenteredClipping, Rule
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Two hostile agents of eight: every attack against every rule"

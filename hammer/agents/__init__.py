@@ -6,7 +6,8 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``data_parallel`` is the mean over the ranks' gradients, ``reduction`` the sum below it whose bits do not depend on their
   number, ``buckets`` what is sent together, ``memory`` has their vectors again in the next step, ``overlap`` sends them while
   backward goes on;
-* ``robust`` has aggregation that a minority of ranks cannot bend, and ``attacks`` what they may try;
+* ``robust`` has aggregation that a minority of ranks cannot bend, ``rules`` what it makes of their gradients, and ``attacks`` what they may
+  try;
 * ``local`` is for ranks that meet every H steps, ``delayed`` for ranks that do not wait, ``gossip`` for ranks that talk to
   neighbours only, ``wire`` for compression on the way;
 * ``population`` is for agents that differ, of which the worse go on from the better;
@@ -17,7 +18,7 @@ An *agent* is a rank with a role, and what agents do with gradients are links in
 * ``launch`` knows what ``mpiexec`` needs on this machine.
 """
 
-from . import attacks, launch, robust, scaling, survive
+from . import attacks, launch, robust, rules, scaling, survive
 from .communicator import AgentsError, Alone, Communicator, Pending, RankLost, world
 from .data_parallel import Shares, all_reduce
 from .delayed import delayed, stable_rate
@@ -38,6 +39,6 @@ from .wire import compressed
 __all__ = [
     "AgentsError", "Alone", "Communicator", "Decision", "Killed", "Member", "Mixing", "Pending", "Policy", "Population", "RankLost", "Recorder",
     "Shares", "Team", "Timeline", "TreeSum", "Truncation", "aggregate", "all_reduce", "attacks", "backward", "complete",
-    "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "run", "scaling",
+    "compressed", "delayed", "exponential", "gossip", "launch", "local_steps", "metropolis", "ring", "robust", "rules", "run", "scaling",
     "share", "share_parameters", "share_state", "stable_rate", "survive", "sync_statistics", "together", "torus", "tree_cost", "world",
 ]  # fmt: skip

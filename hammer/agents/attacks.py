@@ -1,4 +1,4 @@
-"""What hostile or broken ranks may send: for tests and studies of ``robust``.
+"""What hostile or broken ranks may send: for tests and studies of ``rules``.
 
 An attacker is the strongest there is: it sees what all honest ranks send in this step, and all hostile ranks act together.
 Attacks are computed where the rule is, from what every rank has, so every rank has the same. ``flipped`` is an attack

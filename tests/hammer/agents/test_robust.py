@@ -9,7 +9,7 @@ from autograd import nn, optim
 from autograd.gradients import chain, scale_by_lr
 from hammer import agents
 from hammer.agents.attacks import Alie, Broken, InnerProduct, Noise, SignFlip, Stale, flipped
-from hammer.agents.robust import (
+from hammer.agents.rules import (
     RULES,
     Bucketing,
     CenteredClipping,
@@ -17,6 +17,7 @@ from hammer.agents.robust import (
     GeometricMedian,
     Krum,
     Mean,
+    NearestNeighborMixing,
     TrimmedMean,
     distances,
 )
@@ -101,6 +102,28 @@ def test_bucketing_aggregates_means_of_a_random_partition():
     np.testing.assert_allclose(Bucketing(CoordinateMedian(), 2)(x, np.zeros(4), 0, rng), expected)
     with pytest.raises(ValueError, match="seed"):
         Bucketing(CoordinateMedian(), 2)(x, np.zeros(4))
+
+
+def test_mixing_sees_the_means_of_each_rows_nearest():
+    x, center = rows(8), np.zeros(4)
+
+    def means(near):
+        nearest = [sorted(range(8), key=lambda j: np.linalg.norm(x[i] - x[j]))[:near] for i in range(8)]
+        return np.array([x[each].mean(axis=0) for each in nearest])
+
+    np.testing.assert_allclose(NearestNeighborMixing(CoordinateMedian(), 3)(x, center), np.median(means(5), axis=0))
+    np.testing.assert_allclose(NearestNeighborMixing(Krum(3), 3)(x, center, 2), Krum(3)(means(7), center, 2))
+    with pytest.raises(ValueError, match="NearestNeighborMixing: 4 faulty of 8 rows"):
+        NearestNeighborMixing(Mean(), 4).check(8)
+
+
+@pytest.mark.parametrize("rule", [CoordinateMedian(), TrimmedMean(2), Krum(2)])
+def test_after_mixing_rows_that_are_far_away_cost_nothing(rule):
+    x, honest = rows(), np.delete(np.arange(9), [1, 5])
+    x[[1, 5]] = [[1e12], [-1e12]]
+    expected = x[honest].mean(axis=0)
+    np.testing.assert_allclose(NearestNeighborMixing(rule, 2)(x, np.zeros(4)), expected, rtol=1e-12)
+    assert not np.allclose(rule(x, np.zeros(4)), expected)
 
 
 def test_rules_without_attackers_on_signs():
