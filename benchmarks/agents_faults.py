@@ -100,16 +100,24 @@ def train(folder: Path, epochs: int, what: dict[str, Any] | None) -> None:
 def watch_operations(comm: Any, fault: Fault) -> None:
     """Let the fault strike between the start and the end of an operation, and in the middle of writing a checkpoint."""
 
-    def struck(start: Any) -> Any:
+    def struck(name: str, operation: Any) -> Any:
+        waits = name in (
+            "all_reduce_in_place",
+            "all_gather_now",
+        )  # one that waits has no such moment: the others find nobody in it
+
         def call(*args: Any) -> Any:
-            pending = start(*args)
-            fault.at("send")
-            return pending
+            if waits:
+                fault.at("send")
+            found = operation(*args)
+            if not waits:
+                fault.at("send")
+            return found
 
         return call
 
-    for name in ("all_reduce", "all_gather", "all_to_all", "unanimous"):
-        setattr(comm, name, struck(getattr(comm, name)))
+    for name in ("all_reduce", "all_reduce_in_place", "all_gather", "all_gather_now", "all_to_all", "unanimous"):
+        setattr(comm, name, struck(name, getattr(comm, name)))
     flush = os.fsync
 
     def flushed(file: Any) -> None:  # the temporary file is written, and has not taken its name yet

@@ -90,16 +90,21 @@ class Communicator:
         """The ranks' arrays, of equal shape and dtype, in one array with a first axis of ``size``."""
         raise NotImplementedError
 
+    def all_gather_now(self, x: np.ndarray) -> np.ndarray:
+        """``all_gather``, and wait for it: the quickest way where nothing is left to be done meanwhile."""
+        return self.all_gather(x).wait()  # type: ignore[no-any-return]
+
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         """Every rank's bytes, of any lengths, in the order of the ranks."""
         raise NotImplementedError
 
-    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
-        """Part j goes to rank j; the result is the list of the vectors that came, from rank 0 on.
+    def all_to_all(self, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> Pending:
+        """A part of a vector to every rank; the result is the vector of the parts that came, from rank 0 on, and is the caller's.
 
         Args:
-            parts: a vector for each rank, all of one dtype.
-            counts: how many elements come from each rank.
+            x: the parts, one after another, that of rank 0 first.
+            counts: how many elements go to each rank.
+            sources: how many come from each rank.
         """
         raise NotImplementedError
 
@@ -163,9 +168,9 @@ class Alone(Communicator):
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         return [bytes(data)]
 
-    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
-        check_parts(self, parts, counts)
-        result = [np.array(parts[0])]
+    def all_to_all(self, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> Pending:
+        check_parts(self, x, counts, sources)
+        result = np.array(x)
         return Pending(lambda: result)
 
     def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
@@ -187,14 +192,16 @@ def check_rank(comm: Communicator, rank: int) -> None:
         raise ValueError(f"rank {rank} is not among the {comm.size} ranks, 0 to {comm.size - 1}")
 
 
-def check_parts(comm: Communicator, parts: Sequence[np.ndarray], counts: Sequence[int]) -> None:
-    if len(parts) != comm.size or len(counts) != comm.size:
+def check_parts(comm: Communicator, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> None:
+    if len(counts) != comm.size or len(sources) != comm.size:
         raise ValueError(
-            f"all_to_all: {comm.size} ranks need as many parts and counts, not {len(parts)} and {len(counts)}"
+            f"all_to_all: {comm.size} ranks need as many counts and sources, not {len(counts)} and {len(sources)}"
         )
-    if counts[comm.rank] != len(parts[comm.rank]):
+    if x.ndim != 1 or sum(counts) != len(x):
+        raise ValueError(f"all_to_all: counts say {sum(counts)} elements in a vector, but x has the shape {x.shape}")
+    if counts[comm.rank] != sources[comm.rank]:
         raise ValueError(
-            f"all_to_all: the part for this rank has {len(parts[comm.rank])} elements, but counts expects {counts[comm.rank]}"
+            f"all_to_all: this rank's part for itself has {counts[comm.rank]} elements, but sources expects {sources[comm.rank]}"
         )
 
 

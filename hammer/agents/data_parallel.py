@@ -84,9 +84,8 @@ class _TreeReduce(Link):
     def _reduced(self, state: dict, params: list) -> list:
         buckets = buckets_of(params, self.bucket_bytes)
         weights = [*state["weights"], *[0.0] * (self.most - len(self.own))]
-        header = self.comm.all_gather(np.array(weights + state["used"], np.float64))
+        said = self.comm.all_gather_now(np.array(weights + state["used"], np.float64))
         under_way = [self.tree.start([sums[b] for sums in state["sums"]]) for b in range(len(buckets.sizes))]
-        said = header.wait()
         total = math.fsum(said[:, : self.most].ravel())  # exact, so in any order
         for one in under_way:
             one.gather()
@@ -95,7 +94,7 @@ class _TreeReduce(Link):
             return [None] * len(params)
         for mean in means:
             mean /= total
-        used = said[:, self.most :].any(axis=0)
+        used = said[:, self.most :].any(axis=0).tolist()
         return buckets.unpack(means, [p if there else None for p, there in zip(params, used, strict=True)])
 
 

@@ -119,6 +119,14 @@ class Mpi(Communicator):
         self._count(x.nbytes)
         return self._pending("all_gather", [self._comm.Iallgather(x, result)], result, x)
 
+    def all_gather_now(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, order="C")
+        result = self.memory.empty(self.size * x.size, x.dtype).reshape(self.size, *x.shape)
+        with self._watchdog.waiting("all_gather"):
+            self._comm.Allgather(x, result)
+        self._count(x.nbytes)
+        return result
+
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         lengths = np.empty(self.size, np.int64)
         with self._watchdog.waiting("all_gather_bytes"):
@@ -129,13 +137,13 @@ class Mpi(Communicator):
         ends = np.cumsum(lengths)
         return [result[end - n : end].tobytes() for n, end in zip(lengths, ends, strict=True)]
 
-    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
-        check_parts(self, parts, counts)
-        out = np.concatenate(parts, out=self.memory.empty(sum(map(len, parts)), parts[0].dtype))
-        result = self.memory.empty(sum(counts), out.dtype)
-        self._count(out.nbytes - parts[self.rank].nbytes)
-        request = self._comm.Ialltoallv([out, [len(p) for p in parts]], [result, list(counts)])
-        return self._pending("all_to_all", [request], np.split(result, np.cumsum(counts)[:-1]), out, result)
+    def all_to_all(self, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> Pending:
+        check_parts(self, x, counts, sources)
+        x = np.ascontiguousarray(x)
+        result = self.memory.empty(sum(sources), x.dtype)
+        self._count(x.nbytes - counts[self.rank] * x.itemsize)
+        request = self._comm.Ialltoallv([x, list(counts)], [result, list(sources)])
+        return self._pending("all_to_all", [request], result, x)
 
     def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
         check_neighbours(self, to, source)

@@ -181,7 +181,7 @@ class Population:
         if all(rank == parent for rank, parent in enumerate(parents)):
             return
         data = np.frombuffer(self._written(model, optimizer) if heirs else b"", np.uint8)
-        lengths = self.comm.all_gather(np.array(len(data))).wait()
+        lengths = self.comm.all_gather_now(np.array(len(data)))
         parcel = np.zeros(int(lengths.max()), np.uint8)
         parcel[: len(data)] = data
         for parent, came in self.comm.exchange(parcel, heirs, source).wait().items():

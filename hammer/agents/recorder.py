@@ -114,11 +114,14 @@ class Recorder(Communicator):
     def all_gather(self, x: np.ndarray) -> Pending:
         return self._note("all_gather", lambda: self.comm.all_gather(x))
 
+    def all_gather_now(self, x: np.ndarray) -> np.ndarray:
+        return self._at_once("all_gather", lambda: self.comm.all_gather_now(x))  # type: ignore[no-any-return]
+
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         return self._at_once("all_gather_bytes", lambda: self.comm.all_gather_bytes(data))  # type: ignore[no-any-return]
 
-    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
-        return self._note("all_to_all", lambda: self.comm.all_to_all(parts, counts))
+    def all_to_all(self, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> Pending:
+        return self._note("all_to_all", lambda: self.comm.all_to_all(x, counts, sources))
 
     def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
         return self._note("exchange", lambda: self.comm.exchange(x, to, source), list(source))

@@ -9,6 +9,8 @@ Each rank has a run of neighbouring slots (``share``) and adds up what subtrees 
     sum          and goes on along the same tree,
     all gather   and the pieces are put together.
 
+(Of small vectors every rank gets all subtrees at once and adds up the tree by itself.)
+
 **Cost.** Where the slots of every rank are one subtree (as when M and the number of ranks n are powers of two) a rank hands
 over (n − 1) / n · b bytes and then b / n, b those of the vector, and 2 (n − 1) / n · b pass every wire: exactly what a ring
 all-reduce moves. Otherwise a rank has several subtrees, at most 2 log₂ M of them; ``tree_cost`` says how many bytes that makes:
@@ -20,12 +22,16 @@ The bits also need equal values in the slots: a micro-batch's gradient must not 
 same program, libraries, number of BLAS threads and kind of processor it does not.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .communicator import Communicator, Pending
+
+SMALL_BYTES = 1 << 16
+"""Subtrees of all ranks together up to this size go to every rank in one message: two would take longer than the bytes."""
 
 Nodes = list[tuple[int, int, Any]]
 """Sums over the slots [start, stop), in order."""
@@ -87,38 +93,65 @@ class Reduction:
     """A ``TreeSum`` under way. Call ``gather`` and then ``finish``; several reductions may be under way at once."""
 
     def __init__(self, plan: TreeSum, nodes: Sequence[np.ndarray]):
-        self.plan, comm = plan, plan.comm
-        if len(nodes) != len(plan._theirs[comm.rank]):
-            raise ValueError(f"TreeSum: rank {comm.rank} has {len(plan._theirs[comm.rank])} subtrees, not {len(nodes)}")
-        self.length = len(nodes[0])
+        self.plan, comm, theirs = plan, plan.comm, plan._theirs
+        if len(nodes) != len(theirs[comm.rank]):
+            raise ValueError(f"TreeSum: rank {comm.rank} has {len(theirs[comm.rank])} subtrees, not {len(nodes)}")
+        self.length, self.dtype = len(nodes[0]), nodes[0].dtype
         self._whole: Any = None
+        self._gathered: Pending | None = None
+        most = max(map(len, theirs))
         if comm.size == 1:
             self._whole = nodes[0]  # one rank has the whole tree
-            return
-        if comm.size == 2 and all(len(spans) == 1 for spans in plan._theirs):
+        elif comm.size == 2 and most == 1:
             comm.all_reduce_in_place(nodes[0])  # a + b is b + a, so here any sum is the tree's
             self._whole = nodes[0]
-            return
+        elif comm.size * most * self.length * self.dtype.itemsize <= SMALL_BYTES:
+            block = np.zeros((most, self.length), self.dtype)
+            for row, node in zip(block, nodes, strict=False):
+                row[:] = node
+            came = comm.all_gather_now(block)
+            self._whole = self._sum([part[: len(spans)] for part, spans in zip(came, theirs, strict=True)])
+        else:
+            self._send(nodes)
+
+    def _send(self, nodes: Sequence[np.ndarray]) -> None:
+        comm = self.plan.comm
         self.piece = -(-self.length // comm.size)
-        places = [slice(r * self.piece, (r + 1) * self.piece) for r in range(comm.size)]
-        mine = len(nodes[0][places[comm.rank]])
-        pieces = [[node[place] for node in nodes] for place in places]
-        parts = [each[0] if len(each) == 1 else np.concatenate(each) for each in pieces]
-        self._parts: Pending = comm.all_to_all(parts, [mine * len(theirs) for theirs in plan._theirs])
-        self._mine, self._dtype = mine, nodes[0].dtype
-        self._gathered: Pending | None = None
+        ends = [min(r * self.piece, self.length) for r in range(comm.size + 1)]
+        lengths = [stop - start for start, stop in itertools.pairwise(ends)]
+        self._mine = lengths[comm.rank]
+        if len(nodes) == 1:
+            parts = nodes[0]
+        else:
+            parts, at = comm.memory.empty(len(nodes) * self.length, self.dtype), 0
+            for start, stop in itertools.pairwise(ends):
+                for node in nodes:
+                    parts[at : at + stop - start] = node[start:stop]
+                    at += stop - start
+        sources = [self._mine * len(spans) for spans in self.plan._theirs]
+        self._parts = comm.all_to_all(parts, [len(nodes) * n for n in lengths], sources)
+
+    def _sum(self, came: Sequence[np.ndarray]) -> np.ndarray:
+        """The whole tree's sum of each rank's subtrees, the rows of a matrix, which are overwritten."""
+        nodes: Nodes = []
+        for spans, values in zip(self.plan._theirs, came, strict=True):
+            for (start, stop), value in zip(spans, values, strict=True):
+                push(nodes, start, stop, value, self.plan.slots, _add_in_place)
+        ((_, _, total),) = nodes
+        return total  # type: ignore[no-any-return]
 
     def gather(self) -> None:
         """Add up this rank's piece, and start sending it to all."""
         if self._whole is not None or self._gathered is not None:
             return
-        nodes: Nodes = []
-        for spans, came in zip(self.plan._theirs, self._parts.wait(), strict=True):
-            for (start, stop), value in zip(spans, came.reshape(len(spans), self._mine), strict=True):
-                push(nodes, start, stop, value, self.plan.slots, np.add)
-        ((_, _, total),) = nodes
+        came, at, parts = self._parts.wait(), 0, []
+        for spans in self.plan._theirs:
+            n = len(spans) * self._mine
+            parts.append(came[at : at + n].reshape(len(spans), self._mine))
+            at += n
+        total = self._sum(parts)
         if self._mine < self.piece:
-            total = np.append(total, np.zeros(self.piece - self._mine, self._dtype))
+            total = np.append(total, np.zeros(self.piece - self._mine, self.dtype))
         self._gathered = self.plan.comm.all_gather(total)
 
     def finish(self) -> np.ndarray:
@@ -128,3 +161,7 @@ class Reduction:
             assert self._gathered is not None
             self._whole = self._gathered.wait().reshape(-1)[: self.length]
         return self._whole  # type: ignore[no-any-return]
+
+
+def _add_in_place(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.add(a, b, out=a)

@@ -43,6 +43,7 @@ OPERATIONS = (
     "all_reduce",
     "all_reduce_in_place",
     "all_gather",
+    "all_gather_now",
     "all_gather_bytes",
     "all_to_all",
     "exchange",

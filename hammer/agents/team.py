@@ -176,7 +176,7 @@ class Team:
     def _measured(self, trainer: Any, n: int, losses: list[float], seen: list) -> tuple[float, list[tuple]]:
         """The mean loss, and what metrics see: that of all micro-batches in their order."""
         most, sizes = self.shares.most, self.shares.sizes(n)
-        gathered = self.comm.all_gather(np.array(losses + [0.0] * (most - len(losses)))).wait()
+        gathered = self.comm.all_gather_now(np.array(losses + [0.0] * (most - len(losses))))
         everyone = [loss for row, each in zip(gathered, sizes, strict=True) for loss in row[: len(each)].tolist()]
         weights = [size for each in sizes for size in each]
         if not all(map(math.isfinite, everyone)):

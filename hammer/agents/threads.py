@@ -175,20 +175,20 @@ class Thread(Communicator):
     def all_gather_bytes(self, data: bytes) -> list[bytes]:
         return self._start(("all_gather_bytes",), bytes(data), list, len(data)).wait()
 
-    def all_to_all(self, parts: Sequence[np.ndarray], counts: Sequence[int]) -> Pending:
-        check_parts(self, parts, counts)
-        nbytes = sum(p.nbytes for i, p in enumerate(parts) if i != self.rank)
+    def all_to_all(self, x: np.ndarray, counts: Sequence[int], sources: Sequence[int]) -> Pending:
+        check_parts(self, x, counts, sources)
 
-        def mine(found: list) -> list:
-            got = [posted[self.rank] for posted in found]
-            for other, (n, x) in enumerate(zip(counts, got, strict=True)):
-                if len(x) != n:
+        def mine(found: list) -> np.ndarray:
+            got = [parts[self.rank] for parts in found]
+            for other, (n, part) in enumerate(zip(sources, got, strict=True)):
+                if len(part) != n:
                     raise AgentsError(
-                        f"all_to_all: rank {other} sent {len(x)} elements to rank {self.rank}, which expects {n}"
+                        f"all_to_all: rank {other} sent {len(part)} elements to rank {self.rank}, which expects {n}"
                     )
-            return got
+            return np.concatenate(got)
 
-        return self._start(("all_to_all", parts[0].dtype), [np.array(p) for p in parts], mine, nbytes)
+        parts = np.split(np.array(x), np.cumsum(counts)[:-1])
+        return self._start(("all_to_all", x.dtype), parts, mine, x.nbytes - parts[self.rank].nbytes)
 
     def exchange(self, x: np.ndarray, to: Sequence[int], source: Sequence[int]) -> Pending:
         check_neighbours(self, to, source)

@@ -22,8 +22,9 @@ def everything(comm: Communicator) -> None:
     assert most.wait() == n - 1 and total.test()
     assert comm.all_gather_bytes(b"x" * me) == [b"x" * r for r in range(n)]
     parts = [np.full(other + 1, 10 * me + other) for other in range(n)]
-    came = comm.all_to_all(parts, [me + 1] * n).wait()
-    assert [c.tolist() for c in came] == [[10 * other + me] * (me + 1) for other in range(n)]
+    came = comm.all_to_all(np.concatenate(parts), [other + 1 for other in range(n)], [me + 1] * n).wait()
+    assert came.reshape(n, me + 1).tolist() == [[10 * other + me] * (me + 1) for other in range(n)]
+    assert comm.all_gather_now(np.array([me, 7])).tolist() == [[r, 7] for r in range(n)]
     right, left = [(me + 1) % n] * (n > 1), [(me - 1) % n] * (n > 1)
     assert {k: v.tolist() for k, v in comm.exchange(np.array([me]), right, left).wait().items()} == {
         r: [r] for r in left
@@ -60,7 +61,7 @@ def test_bytes_are_counted():
         others = [r for r in range(comm.size) if r != comm.rank]
         for call in (
             lambda: comm.all_reduce(x).wait(), lambda: comm.all_gather(x).wait(), lambda: comm.all_gather_bytes(b"abc"),
-            lambda: comm.exchange(x, others, others).wait(), lambda: comm.all_to_all([x] * comm.size, [10] * comm.size).wait(),
+            lambda: comm.exchange(x, others, others).wait(), lambda: comm.all_to_all(np.tile(x, comm.size), [10] * comm.size, [10] * comm.size).wait(),
             lambda: comm.broadcast(x, 1), lambda: comm.all_reduce_in_place(x),
         ):  # fmt: skip
             before = comm.sent
@@ -121,10 +122,12 @@ def test_wrong_arguments():
         comm.all_reduce(np.ones(1), "mean")
     with pytest.raises(ValueError, match="rank 1 is not among the 1 ranks"):
         comm.broadcast(np.ones(1), 1)
-    with pytest.raises(ValueError, match="as many parts"):
-        comm.all_to_all([], [])
-    with pytest.raises(ValueError, match="expects 3"):
-        comm.all_to_all([np.ones(2)], [3])
+    with pytest.raises(ValueError, match="as many counts"):
+        comm.all_to_all(np.ones(2), [], [])
+    with pytest.raises(ValueError, match="counts say 3 elements in a vector"):
+        comm.all_to_all(np.ones(2), [3], [2])
+    with pytest.raises(ValueError, match="sources expects 3"):
+        comm.all_to_all(np.ones(2), [2], [3])
     with pytest.raises(ValueError, match='"auto", "mpi" or "alone"'):
         agents.world("serial")
     with pytest.raises(ValueError, match="timeout must be more than 0 s"):

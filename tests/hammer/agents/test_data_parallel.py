@@ -19,9 +19,10 @@ SIZES = (1, 2, 3, 4, 8)
 # ---- the sum ----
 
 
+@pytest.mark.parametrize("length", [101, 20_001])  # sent at once, and in pieces
 @pytest.mark.parametrize("slots", [1, 5, 8, 12])
-def test_a_tree_sum_has_the_same_bits_on_any_number_of_ranks(slots):
-    values = [np.random.default_rng(i).standard_normal(101).astype(np.float32) * 10.0**i for i in range(slots)]
+def test_a_tree_sum_has_the_same_bits_on_any_number_of_ranks(slots, length):
+    values = [np.random.default_rng(i).standard_normal(length).astype(np.float32) * 10.0**i for i in range(slots)]
 
     def sums(comm):
         nodes = []
@@ -52,7 +53,7 @@ def test_the_cost_of_the_tree_is_what_the_ranks_send():
 
     for slots, size, cost in ((8, 4, 1.0), (8, 3, 4 / 3), (24, 3, 1.0), (24, 4, 1.5)):
         assert agents.tree_cost(slots, size) == pytest.approx(cost)
-        n = 240 * size
+        n = 24_000 * size
         gathered = n * 8 // size * (size - 1)
         moved = sum(agents.run(size, send, slots, n)) + size * gathered
         assert moved == pytest.approx(cost * size * 2 * (size - 1) / size * n * 8)

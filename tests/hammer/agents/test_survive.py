@@ -268,17 +268,22 @@ class Kill(Callback):
 with agents.world(survive=True) as comm:
     me, left = comm.rank, number
     if moment == "send" and me in ranks:
-        def struck(start):
+        def strike():
+            global left
+            left -= 1
+            if left == 0:
+                die()
+        def struck(start, waits):
             def call(*args):
-                global left
-                pending = start(*args)
-                left -= 1
-                if left == 0:
-                    die()
-                return pending
+                if waits:
+                    strike()
+                found = start(*args)
+                if not waits:
+                    strike()
+                return found
             return call
-        for name in ("all_reduce", "all_gather", "all_to_all", "unanimous"):
-            setattr(comm, name, struck(getattr(comm, name)))
+        for name in ("all_reduce", "all_reduce_in_place", "all_gather", "all_gather_now", "all_to_all", "unanimous"):
+            setattr(comm, name, struck(getattr(comm, name), name in ("all_reduce_in_place", "all_gather_now")))
     flush = os.fsync
     def flushed(file):
         global left
