@@ -114,11 +114,6 @@ def _team(config: Config, comm: Communicator, said: list[str]) -> Team | None:
     t = config.training
     if comm.size == 1 and t.micro_batches is None:
         return None
-    if t.accumulate > 1 or t.compile:
-        raise ConfigError(
-            "training.micro_batches (and with it a run of several ranks) does not go with training.accumulate or training.compile; "
-            "use a larger data.batch_size instead"
-        )
     parts = t.micro_batches or max(8, comm.size)
     if parts < comm.size:
         raise ConfigError(f"training.micro_batches: {parts} parts of a batch are too few for {comm.size} ranks")

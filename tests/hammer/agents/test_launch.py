@@ -108,12 +108,18 @@ def started(tmp_path, *settings):
     return ["run", str(tmp_path / "c.yaml"), f"training.checkpoint_dir={tmp_path / 'runs'}", *settings]
 
 
-def test_a_run_of_micro_batches_and_what_does_not_go_with_them(tmp_path, capsys):
+def test_a_run_of_micro_batches_and_what_goes_with_them(tmp_path, capsys):
     pytest.importorskip("sklearn")
-    assert main(started(tmp_path, "training.micro_batches=4")) == 0
-    assert "1 epochs" in capsys.readouterr().out
-    assert main(started(tmp_path, "training.micro_batches=4", "training.accumulate=2")) == 2
-    assert "use a larger data.batch_size" in capsys.readouterr().err
+    for number, (steps, *settings) in enumerate(
+        [
+            (6, "training.micro_batches=4"),
+            (3, "training.micro_batches=4", "training.accumulate=2", "training.compile=true"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert main(started(folder, *settings)) == 0
+        assert f"1 epochs, {steps} steps" in capsys.readouterr().out
 
 
 @needs_mpi
