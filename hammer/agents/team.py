@@ -201,9 +201,7 @@ class Team:
         """For each batch its examples, the mean loss, and what metrics see: that of all micro-batches in their order."""
         gathered = self.comm.all_gather(losses.reshape(-1)).wait().reshape(-1, *losses.shape)
         found: list[tuple[int, float, list[tuple]]] = []
-        told: list[
-            tuple[int, list[tuple[int, float]]]
-        ] = []  # batches with a loss, and the parts of each that are not empty
+        told: list[tuple[int, list[tuple[int, float]]]] = []  # batches with a loss: examples and losses of their parts
         for number, n in enumerate(counts):
             sizes = self.shares.sizes(n)
             weights = [size for each in sizes for size in each]

@@ -10,6 +10,7 @@ import pytest
 from mpi_jobs import ROOT, needs_mpi, run
 from test_team import fit
 
+from autograd.train import Trainer
 from autograd.train.config import load_config
 from autograd.train.folder import load_checkpoint
 from hammer import agents
@@ -165,6 +166,14 @@ def test_a_timeline_that_could_not_be_written_is_refused_before_training(tmp_pat
     pytest.importorskip("sklearn")
     assert main(started(tmp_path, f"training.timeline={tmp_path / file}")) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.glob("runs/*"))
+
+
+def test_a_run_that_is_interrupted_has_its_timeline(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(Trainer, "_to_stop", lambda trainer: trainer.step == 2)
+    assert main(started(tmp_path, f"training.timeline={tmp_path / 'run.html'}")) == 130
+    assert "interrupted after step 2" in capsys.readouterr().err
+    assert " 2 steps; parallel efficiency" in (tmp_path / "run.html").read_text("utf-8")
 
 
 def test_the_first_of_several_ranks_writes_the_timeline(tmp_path):
