@@ -15,11 +15,12 @@ To change what happens to a batch, override ``compute``; to look on, write a ``C
 
 import contextlib
 import copy
+import itertools
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -74,7 +75,8 @@ class Trainer:
         mode: "min" or "max": which way ``monitor`` is better.
         about: what checkpoints say of the run beside its state, such as its config: JSON values.
         agents: ranks that share the work of every batch, a ``hammer.agents.Team``. Each rank makes an equal trainer and calls
-            ``fit`` with equal data; the first one alone tells the loggers and saves.
+            ``fit`` with equal data; the first one alone tells the loggers and saves. With ``accumulate`` the batches of a step are
+            held at a time, and the ranks talk once for all of them.
 
     Attributes:
         epoch, batch, step: epochs done, batches of the present one done, and steps done in all.
@@ -118,11 +120,6 @@ class Trainer:
             raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
         if mode not in ("min", "max"):
             raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
-        if agents is not None and (accumulate > 1 or compile):
-            raise ValueError(
-                "Trainer: agents cut every batch into micro-batches already, and run them uncompiled; use a larger batch_size "
-                "instead of accumulate, and leave compile out"
-            )
         self.agents = agents
         self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
         self.loss = named("loss", loss, LOSSES) if isinstance(loss, str) else loss
@@ -224,19 +221,13 @@ class Trainer:
             for m in self.watched:
                 m.reset()
         self.model.train()
-        window: list[tuple[int, float]] = []  # examples and loss of each batch since the last step
         seen = 0
-        for batch in train.batches(self.epoch, first):
-            window.append(self._backward(batch, window))
-            seen += window[-1][0]
-            self.batch += 1
-            if len(window) == self.accumulate:
-                self._step(window)
-                if max_steps is not None and self.step >= max_steps:
-                    break
-                self._pause()
-        if window:  # the last step of an epoch may have fewer batches
+        for window in self._windows(iter(train.batches(self.epoch, first))):
+            seen += sum(n for n, _ in window)
             self._step(window)
+            if max_steps is not None and self.step >= max_steps:
+                break
+            self._pause()
         if self.batch == 0:
             raise ValueError("fit: the training data has no batches")
         seconds = time.perf_counter() - started
@@ -259,22 +250,37 @@ class Trainer:
         self.save(value, end_of_epoch=whole)
         self._check_interrupt(self._to_stop())
 
-    def _backward(self, batch: Any, window: list) -> tuple[int, float]:
-        """Forward and backward of one batch: adds its part of the step's mean gradient to the parameters' ``.grad``."""
-        n, value, seen = (
-            self.differentiate(batch, window) if self.agents is None else self.agents.differentiate(self, batch)
-        )
-        if not math.isfinite(value):
-            if self.nonfinite == "error" and not self.scaled:
+    def _windows(self, batches: Iterator[Any]) -> Iterator[list[tuple[int, float]]]:
+        """The windows of an epoch: for each step the examples and the loss of its batches, once their gradients are there. The last
+        may have fewer batches."""
+        while window := self._backward(itertools.islice(batches, self.accumulate)):
+            yield window
+
+    def _backward(self, batches: Iterator[Any]) -> list[tuple[int, float]]:
+        """Forward and backward of the batches of a step, which leave its gradients in the parameters' ``.grad``."""
+        window: list[tuple[int, float]] = []
+        found: Iterable[tuple[int, float, list[tuple]]]
+        if self.agents is None:
+            found = (self.differentiate(batch, window) for batch in batches)  # one is held at a time
+        else:
+            found = self.agents.differentiate(self, list(batches))
+        for n, value, seen in found:
+            if not math.isfinite(value) and self.nonfinite == "error" and not self.scaled:
                 raise NonFiniteError(f"the loss of {self._where(self.batch + 1)} is {value:g}; {self._advice()}")
-            return n, value  # without backward; _step leaves the whole step out
-        for prediction, target, loss in seen:
-            for m in self.watched:
-                m.update(prediction, target, loss)
-        return n, value
+            for prediction, target, loss in seen:  # nothing, if the loss is not finite: _step leaves the whole step out
+                for m in self.watched:
+                    m.update(prediction, target, loss)
+            self.batch += 1
+            window.append((n, value))
+        return window
 
     def differentiate(self, batch: Any, window: list) -> tuple[int, float, list[tuple]]:
-        """Forward and, if the loss is finite, backward of a batch, or of a part of one.
+        """Forward and, if the loss is finite, backward of a batch, or of a part of one: adds to the parameters' ``.grad``, unless it is
+        the first of its window.
+
+        Args:
+            batch: what ``compute`` takes.
+            window: the examples and losses of the batches before it that make one mean with it; see ``mean_gradients``.
 
         Returns:
             Its examples, its mean loss, and what metrics see: a list of predictions, targets (on the host) and loss.
@@ -316,6 +322,12 @@ class Trainer:
             self._weighted(loss, examples, window).backward()
         return loss.grad
 
+    def mean_gradients(self, window: list[tuple[int, float]]) -> list[Any]:
+        """The mean gradients of a window that ``differentiate`` has gone through, for each parameter; None where there is none."""
+        counts = [n for n, _ in window]
+        total, found = sum(counts) / counts[0], gradients(self.optimizer.params)
+        return found if total == 1.0 else [g if g is None else g / total for g in found]
+
     def compute(self, batch: Any) -> tuple[Any, Any, Any]:
         """A batch's prediction, target and mean loss. Override it for batches, models or losses of another form.
 
@@ -335,14 +347,13 @@ class Trainer:
         return prediction, parts[-1], self.loss(prediction, parts[-1])
 
     def _step(self, window: list[tuple[int, float]]) -> None:
-        """The step that a window of batches makes; the window is empty afterwards."""
-        counts = [n for n, _ in window]
-        total = sum(counts) / counts[0]
-        self.gradients = gradients(self.optimizer.params)
+        """The step that a window of batches makes."""
         if not all(math.isfinite(loss) for _, loss in window):
-            self.gradients = [None] * len(self.gradients)
-        elif total != 1.0:
-            self.gradients = [g if g is None else g / total for g in self.gradients]
+            self.gradients = [None] * len(self.optimizer.params)
+        elif self.agents is None:
+            self.gradients = self.mean_gradients(window)
+        else:  # whose mean is that of the whole window
+            self.gradients = gradients(self.optimizer.params)
         self._tell("on_gradients")
         try:
             updates = self.before.transformed(self.gradients)
@@ -359,13 +370,12 @@ class Trainer:
                 self.optimizer.lr = self.schedule(self.step)
             (self.optimizer.step if self._compiled is None else self._compiled.update)(updates)
         self.step += 1
-        loss = sum(n * loss for n, loss in window) / sum(counts)
+        loss = sum(n * loss for n, loss in window) / sum(n for n, _ in window)
         self.last = {
             "loss": loss,
             "grad_norm": float(self.before.state[int(self.scaled)]["norm"]),
             "skipped": float(skipped),
         }
-        window.clear()
         self._tell("on_step_end")
         if self.log_every is not None and self.step % self.log_every == 0:
             self.log({f"step_{name}": value for name, value in self.last.items()})

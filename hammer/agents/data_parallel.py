@@ -94,7 +94,7 @@ class _TreeReduce(Link):
             return [None] * len(params)
         for mean in means:
             mean /= total
-        used = said[:, self.most :].any(axis=0).tolist()
+        used: list[bool] = said[:, self.most :].any(axis=0).tolist()  # type: ignore[assignment]
         return buckets.unpack(means, [p if there else None for p, there in zip(params, used, strict=True)])
 
 

@@ -12,6 +12,9 @@ computes it:
 * random streams in the model (dropout) are set for each micro-batch from (seed, epoch, batch, micro-batch);
 * running statistics (batch normalisation) start from the same values in each micro-batch, and what they become is averaged as
   the gradients are. Normalisation itself uses the statistics of a micro-batch ("ghost" batch normalisation);
+* where a step has several batches (``accumulate``), each micro-batch goes through its parts of all of them, one after the other,
+  as a process by itself would: its gradient is their mean, its running statistics move with each of them, and only then
+  the ranks talk, once;
 * losses and metrics are those of all micro-batches, in their order. For metrics other than the loss every rank gets all
   predictions and targets, which a model with large outputs may not want: leave the metrics of training out then.
 
@@ -27,13 +30,13 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from autograd import DiffTensor
 from autograd.gradients.base import link_of
-from autograd.lazy import gradients
 from autograd.train.state import load_streams, streams, streams_state
 
 from .buckets import BUCKET_BYTES
@@ -122,94 +125,128 @@ class Team:
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
-    def differentiate(self, trainer: Any, batch: Any) -> tuple[int, float, list[tuple]]:
-        """What ``Trainer.differentiate`` does for a batch, by all ranks together; the parameters' ``.grad`` is the mean."""
+    def differentiate(self, trainer: Any, batches: Sequence[Any]) -> list[tuple[int, float, list[tuple]]]:
+        """What ``Trainer.differentiate`` does for each batch of a window, by all ranks together, who talk once for the whole window;
+        the parameters' ``.grad`` is the mean over all its examples.
+
+        Args:
+            trainer: whose ``batch`` is the number of the first one.
+            batches: that make one step; the same on every rank.
+        """
+        if not batches:
+            return []
         model, params = trainer.model, trainer.optimizer.params
         undo = load_streams(model, streams_state(model)) if self.comm.survives else None
-        means, statistics, measured = self._together(lambda: self._computed(trainer, batch), undo)
+        means, statistics, measured = self._together(lambda: self._computed(trainer, batches), undo)
         # all ranks that are left have the whole step: only now something changes
-        self._set_streams(trainer, self.micro_batches)  # where they rest is the same on every rank
+        self._set_streams(trainer, len(batches) - 1, self.micro_batches)  # where they rest is the same on every rank
         for p, mean in zip(params, means, strict=True):
             p.node.grad = mean
         _put(model, statistics)
         if isinstance(self.comm, Recorder):
             self.comm.step()
-        return (examples(batch), *measured)
+        return measured
 
-    def _computed(self, trainer: Any, batch: Any) -> tuple[list, dict[str, Any], tuple[float, list[tuple]]]:
-        """The mean gradients, what running statistics become, and the loss and what metrics see. The model stays as it was, but for
+    def _computed(
+        self, trainer: Any, batches: Sequence[Any]
+    ) -> tuple[list, dict[str, Any], list[tuple[int, float, list[tuple]]]]:
+        """The mean gradients, what running statistics become, and the losses and what metrics see. The model stays as it was, but for
         its streams and ``.grad``."""
-        n, spans = examples(batch), self.shares.spans(examples(batch))
-        params, kept = trainer.optimizer.params, dict(_statistics(trainer.model))
-        leaves = [p.raw for p in params] + [b.raw for b in kept.values() if b.raw.dtype.kind == "f"]
+        spans = [self.shares.spans(examples(batch)) for batch in batches]
+        params, kept = trainer.optimizer.params, _statistics(trainer.model)
+        leaves = [p.raw for p in params] + [raw for raw in kept.values() if raw.dtype.kind == "f"]
+        counts = {name: raw for name, raw in kept.items() if raw.dtype.kind != "f"}
         state = self._link.start(leaves, None)
-        losses, seen = [0.0] * len(spans), []
-        counts: dict[str, Any] = {}
+        losses = np.zeros((len(batches), self.shares.most))
+        seen: list[list[tuple]] = [[] for _ in batches]
         updates: list[Any] = []
-        for k, (slot, (start, stop)) in enumerate(zip(self.shares.own, spans, strict=True)):
+        # A micro-batch goes through all batches of the window before the next one does, as a process by itself would: one gradient is
+        # held at a time, and nothing is sent before the end.
+        for k, slot in enumerate(self.shares.own):
+            window: list[tuple[int, float]] = []
+            for number, batch in enumerate(batches):
+                start, stop = spans[number][k]
+                if start < stop:
+                    self._set_streams(trainer, number, slot)
+                    n, losses[number, k], one = trainer.differentiate(part(batch, start, stop), window)
+                    window.append((n, losses[number, k]))
+                    seen[number] += one
             found: list[Any] = [None] * len(leaves)
-            if start < stop:
-                self._set_streams(trainer, slot)
-                _, losses[k], one = trainer.differentiate(part(batch, start, stop), [])
-                seen += one
-                moved = dict(_statistics(trainer.model))
-                counts = {name: b.raw for name, b in moved.items() if b.raw.dtype.kind != "f"} or counts
-                found = gradients(params) + [b.raw for b in moved.values() if b.raw.dtype.kind == "f"]
+            if window:
+                moved = _statistics(trainer.model)
+                counts = {name: max(count, moved[name]) for name, count in counts.items()}
+                found = trainer.mean_gradients(window) + [
+                    moved[name] for name, raw in kept.items() if raw.dtype.kind == "f"
+                ]
                 _put(trainer.model, kept)
-            state["weight"] = float(stop - start)
+            state["weight"] = float(sum(stop - start for start, stop in (each[k] for each in spans)))
             updates, state = self._link.step(found, state, leaves, None)
         statistics = self._average(kept, updates[len(params) :], counts)
-        return updates[: len(params)], statistics, self._measured(trainer, n, losses, seen)
+        return updates[: len(params)], statistics, self._measured(trainer, [examples(b) for b in batches], losses, seen)
 
     def _average(self, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> dict[str, Any]:
         """The model's running statistics as the means of what they became, and its counters as the ranks' largest."""
         floats, new = iter(means), {}
-        whole = [b for b in kept.values() if b.raw.dtype.kind != "f"]
-        if whole:
-            found = np.array([int(counts.get(name, b.raw)) for name, b in kept.items() if b.raw.dtype.kind != "f"])
-            numbers = iter(self.comm.all_reduce(found, "max").wait().tolist())
-        for name, b in kept.items():
-            value = next(floats) if b.raw.dtype.kind == "f" else b.raw.dtype.type(next(numbers))
-            new[name] = b if value is None else type(b)(value)
+        if counts:
+            most = self.comm.all_reduce(np.array([int(count) for count in counts.values()]), "max").wait()
+            numbers = dict(zip(counts, most.tolist(), strict=True))
+        for name, raw in kept.items():
+            value = next(floats) if raw.dtype.kind == "f" else raw.dtype.type(numbers[name])
+            new[name] = raw if value is None else DiffTensor(value).raw  # a copy: means share the memory of messages
         return new
 
-    def _measured(self, trainer: Any, n: int, losses: list[float], seen: list) -> tuple[float, list[tuple]]:
-        """The mean loss, and what metrics see: that of all micro-batches in their order."""
-        most, sizes = self.shares.most, self.shares.sizes(n)
-        gathered = self.comm.all_gather_now(np.array(losses + [0.0] * (most - len(losses))))
-        everyone = [loss for row, each in zip(gathered, sizes, strict=True) for loss in row[: len(each)].tolist()]
-        weights = [size for each in sizes for size in each]
-        if not all(map(math.isfinite, everyone)):
-            return math.nan, []
-        value = math.fsum(w * loss for w, loss in zip(weights, everyone, strict=True)) / n
-        there = [(w, loss) for w, loss in zip(weights, everyone, strict=True) if w]
-        if len(trainer.watched) == 1:  # the loss alone, which counts examples
-            return value, [(None, np.empty(w, np.int8), loss) for w, loss in there]
-        if self.comm.size > 1:
-            came = self.comm.all_gather_bytes(_encoded([array for one in seen for array in one[:2]]))
-            arrays = [array for data in came for array in _decoded(data)]
-            pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+    def _measured(
+        self, trainer: Any, counts: list[int], losses: np.ndarray, seen: list[list[tuple]]
+    ) -> list[tuple[int, float, list[tuple]]]:
+        """For each batch its examples, the mean loss, and what metrics see: that of all micro-batches in their order."""
+        gathered = self.comm.all_gather_now(losses.reshape(-1)).reshape(-1, *losses.shape)
+        found: list[tuple[int, float, list[tuple]]] = []
+        told: list[tuple[int, list[tuple[int, float]]]] = []  # batches with a loss: examples and losses of their parts
+        for number, n in enumerate(counts):
+            sizes = self.shares.sizes(n)
+            weights = [size for each in sizes for size in each]
+            everyone = [
+                loss for row, each in zip(gathered, sizes, strict=True) for loss in row[number, : len(each)].tolist()
+            ]
+            if not all(map(math.isfinite, everyone)):
+                found.append((n, math.nan, []))
+                continue
+            there = [(w, loss) for w, loss in zip(weights, everyone, strict=True) if w]
+            told.append((number, there))
+            value = math.fsum(w * loss for w, loss in zip(weights, everyone, strict=True)) / n
+            found.append((n, value, [(None, np.empty(w, np.int8), loss) for w, loss in there]))
+        if len(trainer.watched) == 1 or not told:  # the loss alone, which counts examples
+            return found
+        own = [one[:2] for number, _ in told for one in seen[number]]
+        if self.comm.size == 1:
+            pairs = [iter(own)]
         else:
-            pairs = [one[:2] for one in seen]
-        return value, [(*pair, loss) for pair, (_, loss) in zip(pairs, there, strict=True)]
+            came = self.comm.all_gather_bytes(_encoded([array for pair in own for array in pair]))
+            pairs = [iter(list(zip(arrays[::2], arrays[1::2], strict=True))) for arrays in map(_decoded, came)]
+        for number, there in told:
+            n, value, _ = found[number]
+            ranks = [each for each, sizes in zip(pairs, self.shares.sizes(n), strict=True) for size in sizes if size]
+            found[number] = n, value, [(*next(each), loss) for each, (_, loss) in zip(ranks, there, strict=True)]
+        return found
 
-    def _set_streams(self, trainer: Any, slot: int) -> None:
-        for number, (_, rng) in enumerate(streams(trainer.model)):
-            key = (trainer.epoch, trainer.batch, slot, number)
+    def _set_streams(self, trainer: Any, number: int, slot: int) -> None:
+        """The streams as a micro-batch of the batch with this number in the window has them."""
+        for place, (_, rng) in enumerate(streams(trainer.model)):
+            key = (trainer.epoch, trainer.batch + number, slot, place)
             sequence = np.random.SeedSequence(trainer.seed, spawn_key=key)
             rng.bit_generator.state = type(rng.bit_generator)(sequence).state
 
 
-def _statistics(model: Any) -> Any:
-    """Name and tensor of every buffer: what a model remembers that is not trained."""
-    return ((name, b) for name, b in model.named_buffers() if b is not None)
+def _statistics(model: Any) -> dict[str, Any]:
+    """The array of every buffer: what a model remembers that is not trained."""
+    return {name: b.raw for name, b in model.named_buffers() if b is not None}
 
 
-def _put(model: Any, values: dict[str, Any]) -> None:
-    modules = dict(model.named_modules())
-    for name, value in values.items():
-        path, _, own = name.rpartition(".")
-        setattr(modules[path], own, value)
+def _put(model: Any, arrays: dict[str, Any]) -> None:
+    """Into the tensors that are there: a compiled step knows the model's tensors, and writes into them as well."""
+    buffers = dict(model.named_buffers())
+    for name, raw in arrays.items():
+        buffers[name].raw = raw
 
 
 def _encoded(arrays: list) -> bytes:

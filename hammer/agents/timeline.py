@@ -194,6 +194,23 @@ class Timeline:
 
     # ---- files ----
 
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the page and, beside it, the trace (``path`` ends in ``.html``), or the trace alone (``.json``).
+
+        Returns:
+            The files written.
+
+        Raises:
+            ValueError: another ending; nothing is written.
+        """
+        path = Path(path)
+        if path.suffix not in (".html", ".json"):
+            raise ValueError(f"Timeline.save: the path must end in .html or .json, not {str(path)!r}")
+        files = [path] if path.suffix == ".json" else [path, path.with_suffix(".json")]
+        for file in files:
+            (self.save_html if file.suffix == ".html" else self.save_trace)(file)
+        return files
+
     def trace(self) -> dict[str, Any]:
         """The Trace Event Format of Chrome (chrome://tracing, Perfetto): a thread for each rank, times in microseconds.
 

@@ -114,6 +114,12 @@ class EnergyOptimizer(EnergyCallback):
     # ---- what the Trainer tells ----
 
     def on_fit_start(self, trainer: Any) -> None:
+        decides = self.state["stage"] < 3 or self.joule_budget is not None or self.layers
+        if decides and trainer.agents is not None and trainer.agents.comm.size > 1:
+            raise ValueError(
+                "EnergyOptimizer: several ranks would each decide by their own meter, and differently; train on one rank, or leave "
+                "out budget, precisions and recompute, and give batch=False: it then only books"
+            )
         if self.layers and trainer._compiled is not None:
             raise ValueError(
                 "EnergyOptimizer: a compiled step cannot change its layers; leave out precisions and recompute, or compile"

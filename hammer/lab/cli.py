@@ -92,7 +92,8 @@ COMMANDS = {
         "launching:agents", "train a model as a config file says, on several ranks of this machine", "options:agents",
         "Print the mpiexec line, with what this machine needs set, and run it: every rank runs `hammer run`.\n"
         "Bits do not depend on the number of ranks. Needs the extra mpi. On a cluster: srun hammer run CONFIG.",
-        ("agents launch -n 4 experiments/mnist.yaml", "agents launch -n 2 --dry-run experiments/mnist.yaml training.micro_batches=8"),
+        ("agents launch -n 4 experiments/mnist.yaml", "agents launch -n 2 --dry-run experiments/mnist.yaml training.micro_batches=8",
+         "agents launch -n 4 experiments/mnist.yaml training.timeline=run.html"),
     ),
     "schema": Command("training.command:schema", "print the JSON Schema of configs, for editors"),
     "energy": Command(

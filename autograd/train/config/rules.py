@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .registry import registered
@@ -25,6 +26,11 @@ def resolve(config: Config, given: Set[str], fail: Fail) -> Config:
     _precision(config, fail)
     _optimizer(config, fail)
     _scheduler(config, fail)
+    timeline = config.training.timeline
+    if timeline is not None and Path(timeline).suffix not in (".html", ".json"):
+        raise fail(
+            "training.timeline", f"must end in .html (a page and a trace) or .json (a trace); got {timeline!r:.60}"
+        )
     if config.checkpointing.segments is not None and config.checkpointing.budget_mb is not None:
         raise fail("checkpointing.budget_mb", "give either segments or budget_mb: both say what is kept")
     return config

@@ -153,6 +153,12 @@ class Training:
         low=1,
         high=2**31,
     )
+    timeline: str | None = key(
+        None,
+        """File to which the first rank writes, when training ends or Ctrl-C stops it, what every rank computed, waited for and sent
+        (see docs/agents.md): NAME.html is a page, with the Chrome trace NAME.json beside it; NAME.json is the trace alone. Its
+        folder must be there.""",
+    )
     use_amp: bool = key(
         True,
         """Automatic mixed precision: fp16 with loss scaling on a GPU; on the CPU it is switched off. precision.dtype asks for

@@ -66,6 +66,7 @@ def _run(arguments: argparse.Namespace, comm: agents.Communicator) -> int:
         line = shlex.join([*again, f"training.resume_from={folder}"])
         if comm.rank == 0:
             print(f"{str(stop).partition(':')[0]}; to go on:\n  {line}", file=sys.stderr)
+        _timeline(prepared)
         return 130
     except (NonFiniteError, WorkerError, DataError, CheckpointError) as error:
         if comm.size > 1 and not isinstance(error, NonFiniteError):
@@ -75,6 +76,7 @@ def _run(arguments: argparse.Namespace, comm: agents.Communicator) -> int:
         return 1
     if comm.rank == 0:
         _summary(prepared, history.final)
+    _timeline(prepared)
     return 0
 
 
@@ -100,8 +102,14 @@ def _without(settings: list[str], key: str) -> list[str]:
 
 
 def _start(prepared: setup.Run, config: Config) -> list[str]:
-    """Load what the run goes on from; a fresh run does not mix with the checkpoints of another."""
+    """Load what the run goes on from; a fresh run does not mix with the checkpoints of another. What is written in the end must have
+    its folder now."""
     t, said = config.training, []
+    if t.timeline is not None and prepared.comm.rank == 0 and not Path(t.timeline).parent.is_dir():
+        raise UsageError(
+            f"training.timeline: {t.timeline} could not be written in the end: there is no folder {Path(t.timeline).parent}; "
+            "make it, or name another file"
+        )
     if t.resume_from is not None:
         path, state = load_checkpoint(t.resume_from, t.monitor_mode)
         try:
@@ -126,6 +134,13 @@ def _changed(old: Any, new: Any, at: str = "") -> list[str]:
         return [at] if old != new and at != "training.resume_from" else []
     keys = [*old, *(k for k in new if k not in old)]
     return [c for k in keys for c in _changed(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+
+
+def _timeline(prepared: setup.Run) -> None:
+    """Where all ranks have ended alike."""
+    files = prepared.save_timeline()
+    if files:
+        print(f"timeline: {', '.join(map(str, files))}")
 
 
 def _summary(prepared: setup.Run, final: dict[str, Any]) -> None:

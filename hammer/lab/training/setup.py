@@ -19,7 +19,7 @@ from autograd.optim import Optimizer
 from autograd.train import Callback, History, Loader, Metric, Trainer, loggers
 from autograd.train.config import Config, ConfigError, Named, build, to_mapping
 from autograd.train.rates import schedule
-from hammer.agents import Alone, Communicator, Recorder, Team
+from hammer.agents import Alone, Communicator, Recorder, Team, together
 
 from ..seeds import Streams
 from . import sources
@@ -31,6 +31,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "language_modelling": {"loss": Named("cross_entropy"), "metrics": (Named("perplexity"), Named("accuracy"))},
 }
 """What the keys training.loss and metrics.names stand for where they are not given."""
+NOTED = 10_000
+"""Operations and steps of each rank that a timeline shows, the last ones: of more, the files are slow to open."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Run:
     Attributes:
         trainer, train, val: what ``fit`` needs; val may be None.
         said: lines for people: what there is, and what a setting came to.
+        comm: the ranks; a ``Recorder`` with training.timeline.
     """
 
     config: Config
@@ -47,11 +50,32 @@ class Run:
     train: Loader
     val: Loader | None
     said: list[str]
+    comm: Communicator
 
     def fit(self) -> History:
         return self.trainer.fit(
             self.train, self.val, self.config.training.epochs, max_steps=self.config.training.max_steps
         )
+
+    def save_timeline(self) -> list[Path]:
+        """Write what training.timeline asks for, on the first rank; all of them call it. Returns the files written here."""
+        path, comm = self.config.training.timeline, self.comm
+        if path is None:
+            return []
+        assert isinstance(comm, Recorder)
+        timeline = together(comm, comm.timeline)
+        return timeline.save(path) if comm.rank == 0 else []
+
+
+class _Steps(Callback):
+    """Marks the steps of a process that trains by itself; a ``Team`` marks its own."""
+
+    def __init__(self, recorder: Recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def on_step_end(self, trainer: Any) -> None:
+        self.recorder.step()
 
 
 def prepare(config: Config, comm: Communicator | None = None) -> Run:
@@ -73,7 +97,10 @@ def prepare(config: Config, comm: Communicator | None = None) -> Run:
     steps_per_epoch = math.ceil(len(training) / config.training.accumulate)
     steps = min(config.training.epochs * steps_per_epoch, config.training.max_steps or math.inf)
     optimizer, frozen = _optimizer(config, model, steps_per_epoch, int(steps), streams, plateau)
-    team = _team(config, comm or Alone(), said)
+    comm = _recorded(config, comm or Alone())
+    team = _team(config, comm, said)
+    if team is None and isinstance(comm, Recorder):
+        callbacks.append(_Steps(comm))
     trainer = Trainer(
         model,
         build("loss", config.training.loss or DEFAULTS[config.task]["loss"]),
@@ -106,7 +133,15 @@ def prepare(config: Config, comm: Communicator | None = None) -> Run:
     held = f", {len(val.dataset)} to validate on" if val is not None else ""
     said.append(f"data: {source.about or config.data.dataset}; {len(training.dataset)} examples to train on{held}")
     said.append(f"model: {count:,} parameters" + (f", of which {frozen:,} stay as they are" if frozen else ""))
-    return Run(config, trainer, training, val, said)
+    return Run(config, trainer, training, val, said, comm)
+
+
+def _recorded(config: Config, comm: Communicator) -> Communicator:
+    """The ranks with a record of what they do, for the timeline; of several in any case, so that those that are behind are named."""
+    path = config.training.timeline
+    if path is None and comm.size == 1:
+        return comm
+    return Recorder(comm, most=1000 if path is None else NOTED)
 
 
 def _team(config: Config, comm: Communicator, said: list[str]) -> Team | None:
@@ -114,16 +149,11 @@ def _team(config: Config, comm: Communicator, said: list[str]) -> Team | None:
     t = config.training
     if comm.size == 1 and t.micro_batches is None:
         return None
-    if t.accumulate > 1 or t.compile:
-        raise ConfigError(
-            "training.micro_batches (and with it a run of several ranks) does not go with training.accumulate or training.compile; "
-            "use a larger data.batch_size instead"
-        )
     parts = t.micro_batches or max(8, comm.size)
     if parts < comm.size:
         raise ConfigError(f"training.micro_batches: {parts} parts of a batch are too few for {comm.size} ranks")
     said.append(f"agents: {comm.size} rank{'s' * (comm.size > 1)}, batches in {parts} micro-batches")
-    return Team(comm if comm.size == 1 else Recorder(comm, most=1000), parts)  # it names ranks that are behind
+    return Team(comm, parts)
 
 
 def versions() -> dict[str, str]:

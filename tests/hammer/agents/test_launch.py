@@ -1,16 +1,22 @@
 """Starting ranks: what mpiexec is told, `hammer agents launch`, and real jobs where MPI is installed."""
 
+import json
 import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
-from mpi_jobs import needs_mpi, run
+from mpi_jobs import ROOT, needs_mpi, run
 from test_team import fit
 
+from autograd.train import Trainer
+from autograd.train.config import load_config
+from autograd.train.folder import load_checkpoint
 from hammer import agents
 from hammer.agents import launch
 from hammer.lab.cli import main
+from hammer.lab.training import names, setup
 
 PROGRAM = ["python", "-m", "hammer.lab", "run", "a b.yaml"]
 
@@ -108,12 +114,96 @@ def started(tmp_path, *settings):
     return ["run", str(tmp_path / "c.yaml"), f"training.checkpoint_dir={tmp_path / 'runs'}", *settings]
 
 
-def test_a_run_of_micro_batches_and_what_does_not_go_with_them(tmp_path, capsys):
+def test_a_run_of_micro_batches_and_what_goes_with_them(tmp_path, capsys):
     pytest.importorskip("sklearn")
-    assert main(started(tmp_path, "training.micro_batches=4")) == 0
-    assert "1 epochs" in capsys.readouterr().out
-    assert main(started(tmp_path, "training.micro_batches=4", "training.accumulate=2")) == 2
-    assert "use a larger data.batch_size" in capsys.readouterr().err
+    for number, (steps, *settings) in enumerate(
+        [
+            (6, "training.micro_batches=4"),
+            (3, "training.micro_batches=4", "training.accumulate=2", "training.compile=true"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert main(started(folder, *settings)) == 0
+        assert f"1 epochs, {steps} steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", [[], ["training.micro_batches=4", "training.accumulate=3"]])
+def test_a_timeline_of_one_process(tmp_path, capsys, settings):
+    pytest.importorskip("sklearn")
+    page, trace = tmp_path / "run.html", tmp_path / "run.json"
+    assert main(started(tmp_path, *settings, f"training.timeline={page}")) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"timeline: {page}, {trace}"
+    steps = 2 if settings else 6
+    assert f"{steps} steps; parallel efficiency" in page.read_text("utf-8")
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {e["args"]["name"] for e in events if e["ph"] == "M"} == {"rank 0"}
+
+
+def test_a_timeline_does_not_change_what_is_trained(tmp_path):
+    """Also of a single process that is told of none: its random streams and whole batches stay."""
+    pytest.importorskip("sklearn")
+    kept = []
+    for name in ("without", "with"):
+        folder = tmp_path / name
+        folder.mkdir()
+        timeline = [f"training.timeline={folder / 'trace.json'}"] if name == "with" else []
+        assert main(started(folder, *timeline)) == 0
+        _, state = load_checkpoint(folder / "runs")
+        kept.append({name: a.tobytes() for name, a in state["model"].items()})
+        assert sorted(p.name for p in folder.glob("*.html")) == []
+    assert kept[0] == kept[1] and (tmp_path / "with" / "trace.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("run.svg", "must end in .html (a page and a trace) or .json (a trace); got"),
+        ("away/run.html", "there is no folder"),
+    ],
+)
+def test_a_timeline_that_could_not_be_written_is_refused_before_training(tmp_path, capsys, file, said):
+    pytest.importorskip("sklearn")
+    assert main(started(tmp_path, f"training.timeline={tmp_path / file}")) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.glob("runs/*"))
+
+
+def test_a_run_that_is_interrupted_has_its_timeline(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(Trainer, "_to_stop", lambda trainer: trainer.step == 2)
+    assert main(started(tmp_path, f"training.timeline={tmp_path / 'run.html'}")) == 130
+    assert "interrupted after step 2" in capsys.readouterr().err
+    assert " 2 steps; parallel efficiency" in (tmp_path / "run.html").read_text("utf-8")
+
+
+def test_the_first_of_several_ranks_writes_the_timeline(tmp_path):
+    pytest.importorskip("sklearn")
+    names.register_all()
+    _, path, folder, *settings = started(tmp_path, "training.timeline=" + str(tmp_path / "run.json"))
+
+    def train(comm):
+        prepared = setup.prepare(load_config(path, [folder, *settings]), comm)
+        prepared.fit()
+        return prepared.save_timeline()
+
+    assert agents.run(3, train) == [[tmp_path / "run.json"], [], []]
+    events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
+    assert {e["tid"] for e in events if e["ph"] == "X"} == {0, 1, 2}
+
+
+@needs_mpi
+def test_a_timeline_of_mpi_ranks(tmp_path):
+    pytest.importorskip("sklearn")
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    settings = [f"training.checkpoint_dir={tmp_path / 'runs'}", f"training.timeline={tmp_path / 'run.html'}"]
+    command = [sys.executable, "-m", "hammer.lab", "agents", "launch", "-n", "2", str(tmp_path / "c.yaml"), *settings]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("timeline: ") == 1 and f"{tmp_path / 'run.html'}, {tmp_path / 'run.json'}" in done.stdout
+    assert "6 steps; parallel efficiency" in (tmp_path / "run.html").read_text("utf-8")
+    events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
+    assert {e["args"]["name"] for e in events if e["ph"] == "M"} == {"rank 0", "rank 1"}
+    assert sum(e["name"] == "all_to_all" or e["name"] == "all_reduce" for e in events if e["ph"] == "b") > 6
 
 
 @needs_mpi

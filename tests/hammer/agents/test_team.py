@@ -145,9 +145,5 @@ def test_an_interruption_of_one_rank_stops_all():
 
 
 def test_misuse_is_named():
-    team = LINKED(agents.Alone())
-    for options in ({"accumulate": 2}, {"compile": True}):
-        with pytest.raises(ValueError, match="cut every batch into micro-batches already"):
-            Trainer(model(), agents=team, **options)
     with pytest.raises(ValueError, match="at least the number of ranks"):
         agents.run(3, lambda comm: agents.Team(comm, 2))

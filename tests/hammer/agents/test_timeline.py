@@ -123,6 +123,15 @@ def test_a_page_and_a_trace(tmp_path):
     ]
 
 
+def test_the_ending_says_what_is_saved(tmp_path):
+    timeline = Timeline([notes([(2, 2.5, 3, 8)])])
+    assert timeline.save(tmp_path / "a.b.html") == [tmp_path / "a.b.html", tmp_path / "a.b.json"]
+    assert timeline.save(str(tmp_path / "c.json")) == [tmp_path / "c.json"]
+    with pytest.raises(ValueError, match=r"must end in \.html or \.json"):
+        timeline.save(tmp_path / "d.txt")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.b.html", "a.b.json", "c.json"]
+
+
 def test_a_team_marks_its_steps():
     def train(comm):
         recorder = agents.Recorder(comm)

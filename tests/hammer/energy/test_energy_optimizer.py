@@ -10,6 +10,7 @@ import pytest
 from autograd import nn
 from autograd.context import current
 from autograd.train import Callback, Trainer
+from hammer import agents
 from hammer.energy import EnergyOptimizer, Meter, Modelled, StepEnergy, best_batch
 from hammer.energy.meter import Source
 
@@ -226,3 +227,15 @@ def test_a_compiled_step_keeps_its_layers() -> None:
     steering = EnergyOptimizer(Meter(), recompute=True)
     with pytest.raises(ValueError, match="compiled step cannot change its layers"):
         Trainer(network(), "mse", "sgd", compile=True, callbacks=[steering]).fit((X, Y), epochs=1)
+
+
+def test_several_ranks_would_decide_differently() -> None:
+    def train(comm: Any, **options: Any) -> Any:
+        steering = EnergyOptimizer(Meter(PerStep(1.0, 0.1)), **options)
+        trainer = Trainer(network(), "mse", "sgd", agents=agents.Team(comm), callbacks=[steering])
+        return trainer.fit((X, Y), epochs=1)
+
+    for options in ({}, {"batch": False, "budget": 1.0}, {"batch": False, "recompute": True}):
+        with pytest.raises(ValueError, match="each decide by their own meter"):
+            agents.run(2, lambda comm, options=options: train(comm, **options))
+    assert len(agents.run(2, lambda comm: train(comm, batch=False))[1]) == len(agents.run(1, train)[0]) == 1
