@@ -68,11 +68,17 @@ class Call:
 
 def rule_of(row: Any) -> Callable | None:
     """The batching rule of a row: its own, or that of elementwise rows if it is one, or None."""
-    rules = importlib.import_module(".batching_rules", __package__)  # not before they are needed
-    importlib.import_module(".batching_index", __package__)
+    rules = _rules()
     if row.batch is None and not row.params and row.outputs == 1 and row.infer in _ELEMENTWISE:
         row.batch = rules.elementwise
     return row.batch  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _rules() -> Any:
+    """The modules in which rows get their rules; not before they are needed, and once: looking for a module takes as long as a row."""
+    importlib.import_module(".batching_index", __package__)
+    return importlib.import_module(".batching_rules", __package__)
 
 
 def lift(raw: list, parents: list[Node | None], levels: tuple[Level, ...]) -> bool:
