@@ -66,7 +66,7 @@ class _Aggregate(Link):
                 state["momentum"][...] = vector
             state["seen"] += 1
             vector = state["momentum"]
-        rows = self.comm.all_gather(vector).wait()
+        rows = self.comm.all_gather_now(vector)
         rng = (
             np.random.Generator(np.random.Philox(key=state["key"], counter=[0, 0, 0, state["step"]]))
             if state["key"]

@@ -188,7 +188,8 @@ class Team:
         """The model's running statistics as the means of what they became, and its counters as the ranks' largest."""
         floats, new = iter(means), {}
         if counts:
-            most = self.comm.all_reduce(np.array([int(count) for count in counts.values()]), "max").wait()
+            most = np.array([int(count) for count in counts.values()])
+            self.comm.all_reduce_in_place(most, "max")
             numbers = dict(zip(counts, most.tolist(), strict=True))
         for name, raw in kept.items():
             value = next(floats) if raw.dtype.kind == "f" else raw.dtype.type(numbers[name])
