@@ -83,6 +83,27 @@ class TreeSum:
     def __init__(self, comm: Communicator, slots: int):
         self.comm, self.slots = comm, slots
         self._theirs = [subtrees(slots, comm.size, rank) for rank in range(comm.size)]
+        self._most = max(map(len, self._theirs))
+        self._order = self._additions(lambda rank, before: before)
+        self._order_of_blocks = self._additions(lambda rank, before: rank * self._most)
+
+    def _additions(self, first: Callable[[int, int], int]) -> list[tuple[int, int]]:
+        """The tree over the ranks' subtrees, as sums of rows of a matrix: row a becomes a + b. ``first(rank, before)`` is the row of a
+        rank's first subtree, ``before`` how many subtrees the ranks before it have. The total is row 0."""
+        order: list[tuple[int, int]] = []
+
+        def note(a: int, b: int) -> int:
+            order.append((a, b))
+            return a
+
+        nodes: Nodes = []
+        before = 0
+        for rank, spans in enumerate(self._theirs):
+            for i, (start, stop) in enumerate(spans):
+                push(nodes, start, stop, first(rank, before) + i, self.slots, note)
+            before += len(spans)
+        assert len(nodes) == 1 and nodes[0][2] == 0
+        return order
 
     def start(self, nodes: Sequence[np.ndarray]) -> "Reduction":
         """Start with this rank's subtrees (``subtrees``), vectors of equal length and dtype, which may be overwritten."""
@@ -99,18 +120,16 @@ class Reduction:
         self.length, self.dtype = len(nodes[0]), nodes[0].dtype
         self._whole: Any = None
         self._gathered: Pending | None = None
-        most = max(map(len, theirs))
+        most = plan._most
         if comm.size == 1:
             self._whole = nodes[0]  # one rank has the whole tree
         elif comm.size == 2 and most == 1:
             comm.all_reduce_in_place(nodes[0])  # a + b is b + a, so here any sum is the tree's
             self._whole = nodes[0]
         elif comm.size * most * self.length * self.dtype.itemsize <= SMALL_BYTES:
-            block = np.zeros((most, self.length), self.dtype)
-            for row, node in zip(block, nodes, strict=False):
-                row[:] = node
-            came = comm.all_gather_now(block)
-            self._whole = self._sum([part[: len(spans)] for part, spans in zip(came, theirs, strict=True)])
+            padding = [np.zeros(self.length, self.dtype)] * (most - len(nodes))
+            came = comm.all_gather_now(np.concatenate([*nodes, *padding]))
+            self._whole = _sum(came.reshape(-1, self.length), plan._order_of_blocks)
         else:
             self._send(nodes)
 
@@ -131,25 +150,12 @@ class Reduction:
         sources = [self._mine * len(spans) for spans in self.plan._theirs]
         self._parts = comm.all_to_all(parts, [len(nodes) * n for n in lengths], sources)
 
-    def _sum(self, came: Sequence[np.ndarray]) -> np.ndarray:
-        """The whole tree's sum of each rank's subtrees, the rows of a matrix, which are overwritten."""
-        nodes: Nodes = []
-        for spans, values in zip(self.plan._theirs, came, strict=True):
-            for (start, stop), value in zip(spans, values, strict=True):
-                push(nodes, start, stop, value, self.plan.slots, _add_in_place)
-        ((_, _, total),) = nodes
-        return total  # type: ignore[no-any-return]
-
     def gather(self) -> None:
         """Add up this rank's piece, and start sending it to all."""
         if self._whole is not None or self._gathered is not None:
             return
-        came, at, parts = self._parts.wait(), 0, []
-        for spans in self.plan._theirs:
-            n = len(spans) * self._mine
-            parts.append(came[at : at + n].reshape(len(spans), self._mine))
-            at += n
-        total = self._sum(parts)
+        order = self.plan._order
+        total = _sum(self._parts.wait().reshape(len(order) + 1, self._mine), order)
         if self._mine < self.piece:
             total = np.append(total, np.zeros(self.piece - self._mine, self.dtype))
         self._gathered = self.plan.comm.all_gather(total)
@@ -163,5 +169,9 @@ class Reduction:
         return self._whole  # type: ignore[no-any-return]
 
 
-def _add_in_place(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.add(a, b, out=a)
+def _sum(rows: np.ndarray, order: list[tuple[int, int]]) -> np.ndarray:
+    """The sum of the rows of a matrix in an order of ``TreeSum``; they are overwritten."""
+    for a, b in order:
+        into = rows[a]
+        np.add(into, rows[b], into)
+    return rows[0]  # type: ignore[no-any-return]
