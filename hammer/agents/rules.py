@@ -212,7 +212,9 @@ class Bucketing(Rule):
             raise ValueError("Bucketing draws random numbers: give aggregate a seed, the same on every rank")
         order = rng.permutation(len(x))
         means = [x[order[i : i + self.size]].mean(axis=0) for i in range(0, len(x), self.size)]
-        matrix = np.reshape(means, (-1, x.shape[1])).astype(x.dtype, copy=False)  # of no rows, too, as the other rules have it
+        matrix = np.reshape(means, (-1, x.shape[1])).astype(
+            x.dtype, copy=False
+        )  # of no rows, too, as the other rules have it
         return self.rule(matrix, center, found, rng)
 
 
