@@ -101,10 +101,8 @@ def watch_operations(comm: Any, fault: Fault) -> None:
     """Let the fault strike between the start and the end of an operation, and in the middle of writing a checkpoint."""
 
     def struck(name: str, operation: Any) -> Any:
-        waits = name in (
-            "all_reduce_in_place",
-            "all_gather_now",
-        )  # one that waits has no such moment: the others find nobody in it
+        # one that waits has no such moment: it strikes before, so that the others wait for a rank that does not come
+        waits = name in ("all_reduce_in_place", "all_gather_now")
 
         def call(*args: Any) -> Any:
             if waits:

@@ -12,6 +12,8 @@ from autograd.optim import Optimizer, schedules, sgd
 from hammer import agents
 from hammer.agents.attacks import Alie, Attack, Broken, InnerProduct, Noise, SignFlip, Stale, flipped
 from hammer.agents.rules import RULES, Bucketing, CenteredClipping, Rule
+from hammer.lab import datasets
+from hammer.lab.stats import mean_interval
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Two hostile agents of eight: every attack against every rule"
@@ -25,8 +27,6 @@ AGENTS, HOSTILE, BATCH, STEPS, MOMENTUM = 8, [2, 5], 8, 240, 0.9
 TUNING, FRESH = (100, 101, 102), (0, 1, 2, 3, 4, 5, 6, 7)
 RATES = (0.8, 1.6, 3.2)
 POINTS, COLLAPSE, FOUR = 2.0, 20.0, 4
-T95 = {2: 12.706, 8: 2.365}
-"""Student's t for a 95 % interval of the mean of so many numbers."""
 PLAIN, MEAN, NONE = "plain mean", "mean", "none"
 
 ATTACKS: dict[str, Attack | str | None] = {
@@ -44,10 +44,8 @@ def rules() -> dict[str, Rule]:
 
 @cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return (x / 16).astype(np.float32), y
+    data = datasets.digits()
+    return data.x.astype(np.float32), data.y
 
 
 def drawn(seed: int, attack: str, agent: int) -> tuple[Any, np.random.Generator, list[np.ndarray], np.ndarray]:
@@ -143,12 +141,6 @@ def judged(
     return {"rate": rates[best], "scores": scores, "tuning": tuned, "fresh": new}
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by Student's t."""
-    half = T95[len(values)] * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
 def run(work: Work) -> Outcome:
     names = [PLAIN, MEAN, "centered clipping"] if work.quick else list(rules())
     attacks = [NONE, "sign flip x5", "NaN"] if work.quick else list(ATTACKS)
@@ -169,7 +161,7 @@ def run(work: Work) -> Outcome:
     }  # fmt: skip
     worst = lambda name, seeds: max(float(lost[name][a][seeds].mean()) for a in attacks)
     chosen = min((n for n in names if n != PLAIN), key=lambda n: worst(n, "tuning"))
-    intervals = {a: interval(lost[chosen][a]["fresh"]) for a in attacks}
+    intervals = {a: mean_interval(lost[chosen][a]["fresh"]) for a in attacks}
     collapsed = [a for a in attacks if lost[PLAIN][a]["fresh"].mean() > COLLAPSE]
     bad = [a for a in attacks if intervals[a][1] > POINTS]
     unsure = [a for a in attacks if intervals[a][1] <= POINTS < intervals[a][2]]

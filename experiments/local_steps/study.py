@@ -1,6 +1,5 @@
 """When do ranks that meet every twenty steps keep up with ranks that meet in every step? See README.md."""
 
-import math
 from functools import cache
 from typing import Any
 
@@ -12,6 +11,7 @@ from autograd.optim import Optimizer, adamw, sgd
 from hammer import agents
 from hammer.drawing import Line, Panel, picture
 from hammer.lab.datasets import sonnets
+from hammer.lab.stats import mean_interval
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Local steps: after how many meetings DiLoCo keeps up with data parallel training"
@@ -34,8 +34,6 @@ TRIALS: dict[str, list[Trial]] = {
     "DiLoCo": [(lr, *outer) for outer in ((0.7, 0.9), (1.0, 0.5)) for lr in (0.002, 0.004, 0.008, 0.016)],
 }
 """Eight each; DiLoCo's are the paper's outer step and one with less momentum."""
-T95 = {2: 12.706, 5: 2.776}
-"""Student's t for a 95 % interval of the mean of so many numbers."""
 CONTEXT, EMBEDDED, HIDDEN, HELD = 8, 16, 128, 0.05
 
 
@@ -103,12 +101,6 @@ def reached(losses: np.ndarray, target: float) -> float:
     return EVERY * (k + float((losses[k - 1] - target) / (losses[k - 1] - losses[k])))
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by Student's t."""
-    half = T95[len(values)] * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
 def said(trial: Trial) -> str:
     lr, outer, momentum = trial
     return f"{lr:g}" + (f"; {outer:g}, {momentum:g}" if outer else "")
@@ -148,7 +140,7 @@ def run(work: Work) -> Outcome:
         for goal in goals:
             target = targets[b, goal]
             took = {m: np.array([reached(one, target) for one in curve(m, b, goal)]) for m in TRIALS}
-            ratios[b, goal] = tuple(map(float, np.exp(interval(np.log(took["DiLoCo"] / took["data parallel"])))))
+            ratios[b, goal] = tuple(map(float, np.exp(mean_interval(np.log(took["DiLoCo"] / took["data parallel"])))))
             missed = {m: int(sum(one.min() > target for one in curve(m, b, goal))) for m in TRIALS}
             rows.append([
                 b, f"{target:.3f}", *(said(trials[m][best[m, b, goal]]) for m in TRIALS),

@@ -1,6 +1,5 @@
 """How much of what data parallel training sends is needed? See README.md."""
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,6 +11,8 @@ from autograd.gradients import chain, codecs
 from autograd.optim import Optimizer, adamw, sgd
 from hammer import agents
 from hammer.drawing import Line, Panel, picture
+from hammer.lab import datasets
+from hammer.lab.stats import mean_interval
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Talking less: what local steps and compression cost in steps and in accuracy"
@@ -24,8 +25,6 @@ STEPS, TARGET, POINTS, LAST = 900, 0.95, 1.0, 5
 """LAST: evaluations at the end whose mean is a run's accuracy at the end."""
 TUNING, FRESH = range(100, 102), range(8)
 RATES = {"adamw": (0.005, 0.01, 0.02, 0.05, 0.1), "sgd": (0.02, 0.05, 0.1, 0.2, 0.5)}
-T95 = {3: 4.303, 8: 2.365}
-"""Student's t for a 95 % interval of the mean of so many numbers."""
 
 Rule = Callable[[agents.Communicator, int, float], Any]
 
@@ -50,10 +49,8 @@ def methods() -> dict[str, tuple[str, Rule]]:
 
 @cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return (x / 16).astype(np.float32), y
+    data = datasets.digits()
+    return data.x.astype(np.float32), data.y
 
 
 def train(comm: agents.Communicator, rule: Rule, seed: int, lr: float, steps: int) -> dict[str, list[float]]:
@@ -107,12 +104,6 @@ def reached(accuracy: np.ndarray) -> float:
     return EVERY * (k + float((TARGET - accuracy[k - 1]) / (accuracy[k] - accuracy[k - 1])))
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by Student's t."""
-    half = T95[len(values)] * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
 def run(work: Work) -> Outcome:
     steps, rates_, tuning, fresh = (80, 2, TUNING[:1], FRESH[:3]) if work.quick else (STEPS, 5, TUNING, FRESH)
     names = {name.replace(" ", "-").replace("%", "percent"): name for name in methods()}
@@ -127,9 +118,9 @@ def run(work: Work) -> Outcome:
     rows, figures, points = [], {}, {}
     for name, result in found.items():
         like, all_steps = base[methods()[name][0]], np.array([reached(a) for a in result["accuracy"]])
-        ratio = np.exp(interval(np.log(all_steps / [reached(a) for a in like["accuracy"]])))
+        ratio = np.exp(mean_interval(np.log(all_steps / [reached(a) for a in like["accuracy"]])))
         final, best = (r["accuracy"][:, -LAST:].mean(axis=1) for r in (result, like))
-        apart = interval(100 * (final - best))
+        apart = mean_interval(100 * (final - best))
         share = float(result["bytes"][-1] / like["bytes"][-1])
         missed = int(sum(a.max() < TARGET for a in result["accuracy"]))
         points[name] = apart

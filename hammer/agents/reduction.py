@@ -84,12 +84,12 @@ class TreeSum:
         self.comm, self.slots = comm, slots
         self._theirs = [subtrees(slots, comm.size, rank) for rank in range(comm.size)]
         self._most = max(map(len, self._theirs))
-        self._order = self._additions(lambda rank, before: before)
-        self._order_of_blocks = self._additions(lambda rank, before: rank * self._most)
+        self._order = self._additions(range(sum(map(len, self._theirs))))
+        blocks = [rank * self._most + i for rank, spans in enumerate(self._theirs) for i in range(len(spans))]
+        self._order_of_blocks = self._additions(blocks)  # as many rows for every rank
 
-    def _additions(self, first: Callable[[int, int], int]) -> list[tuple[int, int]]:
-        """The tree over the ranks' subtrees, as sums of rows of a matrix: row a becomes a + b. ``first(rank, before)`` is the row of a
-        rank's first subtree, ``before`` how many subtrees the ranks before it have. The total is row 0."""
+    def _additions(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        """The tree as sums of rows of a matrix: row a becomes a + b, and row 0 the total. ``rows`` says where each subtree is."""
         order: list[tuple[int, int]] = []
 
         def note(a: int, b: int) -> int:
@@ -97,12 +97,8 @@ class TreeSum:
             return a
 
         nodes: Nodes = []
-        before = 0
-        for rank, spans in enumerate(self._theirs):
-            for i, (start, stop) in enumerate(spans):
-                push(nodes, start, stop, first(rank, before) + i, self.slots, note)
-            before += len(spans)
-        assert len(nodes) == 1 and nodes[0][2] == 0
+        for (start, stop), row in zip(itertools.chain(*self._theirs), rows, strict=True):
+            push(nodes, start, stop, row, self.slots, note)
         return order
 
     def start(self, nodes: Sequence[np.ndarray]) -> "Reduction":

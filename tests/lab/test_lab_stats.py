@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from hammer.lab import analysis, stats
 from hammer.lab.analysis import Control, Estimate, Row
@@ -142,3 +143,9 @@ def test_the_verdict_says_no_more_than_the_intervals() -> None:
 def test_no_number_of_seeds_reaches_certainty() -> None:
     assert stats.verdicts.needed(-0.02, 0.35, 2, 1.0, 1.0, 0.05) is None
     assert stats.verdicts.needed(-0.02, 0.35, 2, 1.0, 0.9, 0.05) is not None
+
+
+def test_the_interval_of_a_mean_is_students():
+    values = np.random.default_rng(4).standard_normal(8) + 1.0
+    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.9)
+    np.testing.assert_allclose(stats.mean_interval(values, 0.9), (values.mean(), expected.low, expected.high))

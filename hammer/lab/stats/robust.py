@@ -117,6 +117,15 @@ def expanded(confidence: float, seeds: int, workloads: int = 1) -> float:
     return float(1.0 - 2.0 * norm.sf(reach))
 
 
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of numbers (n,), and its interval by Student's t: for differences on the same seeds, where there are few of them."""
+    from scipy.stats import t
+
+    mean, n = float(values.mean()), len(values)
+    reach = t.ppf((1.0 + confidence) / 2.0, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return mean, float(mean - reach), float(mean + reach)
+
+
 def median_interval(
     values: np.ndarray, confidence: float, resamples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
