@@ -11,7 +11,7 @@ from autograd.optim import Optimizer, adamw, sgd
 from hammer import agents
 from hammer.drawing import Line, Panel, picture
 from hammer.lab.datasets import sonnets
-from hammer.lab.stats import mean_interval
+from hammer.lab.stats import mean_interval, reached
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Local steps: after how many meetings DiLoCo keeps up with data parallel training"
@@ -90,17 +90,6 @@ def runs(trials: list[list[float]], batch: int, seeds: list[int], steps: int) ->
     return {"loss": np.array([[one["loss"] for one in row] for row in made]), "bytes": np.array(made[0][0]["bytes"])}
 
 
-def reached(losses: np.ndarray, target: float) -> float:
-    """Steps to the target, by a straight line between evaluations; of a run that did not reach it, one evaluation after its end."""
-    there = np.flatnonzero(losses <= target)
-    if not len(there):
-        return float((len(losses) + 1) * EVERY)
-    k = int(there[0])
-    if k == 0:
-        return float(EVERY)
-    return EVERY * (k + float((losses[k - 1] - target) / (losses[k - 1] - losses[k])))
-
-
 def said(trial: Trial) -> str:
     lr, outer, momentum = trial
     return f"{lr:g}" + (f"; {outer:g}, {momentum:g}" if outer else "")
@@ -124,7 +113,7 @@ def run(work: Work) -> Outcome:
         (b, goal): float(losses["data parallel", b].mean(axis=1)[:, goal // EVERY - 1].min()) for b in batches for goal in goals
     }  # fmt: skip
     best = {
-        (m, b, goal): int(np.argmin([np.mean([reached(one, targets[b, goal]) for one in seeds]) for seeds in losses[m, b]]))
+        (m, b, goal): int(np.argmin([np.mean([reached(one, targets[b, goal], EVERY) for one in seeds]) for seeds in losses[m, b]]))
         for m, b in cells for goal in goals
     }  # fmt: skip
     chosen = {(m, b): sorted({best[m, b, goal] for goal in goals}) for m, b in cells}
@@ -139,7 +128,7 @@ def run(work: Work) -> Outcome:
         shares[b] = sent["DiLoCo"] / sent["data parallel"]
         for goal in goals:
             target = targets[b, goal]
-            took = {m: np.array([reached(one, target) for one in curve(m, b, goal)]) for m in TRIALS}
+            took = {m: np.array([reached(one, target, EVERY) for one in curve(m, b, goal)]) for m in TRIALS}
             ratios[b, goal] = tuple(map(float, np.exp(mean_interval(np.log(took["DiLoCo"] / took["data parallel"])))))
             missed = {m: int(sum(one.min() > target for one in curve(m, b, goal))) for m in TRIALS}
             rows.append([

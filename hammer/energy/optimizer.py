@@ -111,15 +111,24 @@ class EnergyOptimizer(EnergyCallback):
         self._examples = 0
         self._batch: Any = None
 
-    # ---- what the Trainer tells ----
+    def check_ranks(self, ranks: int) -> None:
+        """Whether a run on so many ranks is possible: one at most, unless all it does is to book.
 
-    def on_fit_start(self, trainer: Any) -> None:
+        Raises:
+            ValueError: it is not.
+        """
         decides = self.state["stage"] < 3 or self.joule_budget is not None or self.layers
-        if decides and trainer.agents is not None and trainer.agents.comm.size > 1:
+        if decides and ranks > 1:
             raise ValueError(
                 "EnergyOptimizer: several ranks would each decide by their own meter, and differently; train on one rank, or leave "
                 "out budget, precisions and recompute, and give batch=False: it then only books"
             )
+
+    # ---- what the Trainer tells ----
+
+    def on_fit_start(self, trainer: Any) -> None:
+        if trainer.agents is not None:
+            self.check_ranks(trainer.agents.comm.size)
         if self.layers and trainer._compiled is not None:
             raise ValueError(
                 "EnergyOptimizer: a compiled step cannot change its layers; leave out precisions and recompute, or compile"

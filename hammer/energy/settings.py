@@ -1,7 +1,7 @@
 """The section ``energy`` of a config file: a meter by name, and what is decided by it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .counters import find
 from .ledger import BUDGET
@@ -11,13 +11,14 @@ from .optimizer import EnergyOptimizer
 
 
 class _Reporting(EnergyOptimizer):
-    """Writes what was found when ``fit`` ends: energy.html, energy.json and decisions.json in a folder."""
+    """Writes what was found when ``fit`` ends: energy.html, energy.json and decisions.json in a folder; of several ranks the first one's."""
 
     folder: Path | None = None
 
-    def on_fit_end(self, trainer: object) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         super().on_fit_end(trainer)
-        if self.folder is not None and self.report is not None:
+        leads = trainer.agents is None or trainer.agents.leads
+        if self.folder is not None and self.report is not None and leads:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.report.save_html(self.folder / "energy.html")
             self.report.save_json(self.folder / "energy.json")

@@ -149,3 +149,14 @@ def test_the_interval_of_a_mean_is_students():
     values = np.random.default_rng(4).standard_normal(8) + 1.0
     expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.9)
     np.testing.assert_allclose(stats.mean_interval(values, 0.9), (values.mean(), expected.low, expected.high))
+
+
+def test_a_curve_is_at_its_target_between_two_evaluations():
+    falling = np.array([3.0, 2.0, 1.0])
+    assert stats.reached(falling, 1.5, 10) == 25.0
+    assert stats.reached(falling, 2.0, 10) == 20.0
+    assert stats.reached(falling, 5.0, 10) == 10.0, "from the first evaluation on"
+    assert stats.reached(falling, 0.5, 10) == 40.0, "not at all"
+    assert stats.reached(-np.array([0.5, 0.9, 1.0]), -0.7, 20) == 30.0, "upwards, by the other sign"
+    assert stats.reached(np.array([np.inf, 2.0]), 2.5, 10) == 20.0
+    assert stats.reached(np.array([np.nan, np.nan]), 2.5, 10) == 30.0

@@ -3,10 +3,11 @@
 ``robust`` has centres, ranks and bootstrap intervals over seeds; ``profiles`` performance profiles and their score;
 ``paired`` two or more optimizers on the same seeds: probability of improvement, signed-rank and Friedman tests, Holm's
 correction; ``verdicts`` what an interval allows one to say, and how many seeds would allow more; ``budget`` what a
-smaller tuning budget would have found.
+smaller tuning budget would have found; ``curves`` when a run reached a target, between two evaluations.
 """
 
 from .budget import best_of
+from .curves import reached
 from .paired import friedman, holm, improvement, signed_rank
 from .profiles import TAU_MAX, profile, profile_score, ratios
 from .robust import (
@@ -52,6 +53,7 @@ __all__ = [
     "quantile",
     "ranks",
     "ratios",
+    "reached",
     "signed_rank",
     "speeds",
     "units",

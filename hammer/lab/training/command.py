@@ -104,8 +104,9 @@ def _without(settings: list[str], key: str) -> list[str]:
 def _start(prepared: setup.Run, config: Config) -> list[str]:
     """Load what the run goes on from; a fresh run does not mix with the checkpoints of another. What is written in the end must have
     its folder now."""
-    t, said = config.training, []
-    if t.timeline is not None and prepared.comm.rank == 0 and not Path(t.timeline).parent.is_dir():
+    t, said, comm = config.training, [], prepared.comm
+    writes = comm.rank == 0 or comm.survives  # the first rank, or after its loss any
+    if t.timeline is not None and writes and not Path(t.timeline).parent.is_dir():
         raise UsageError(
             f"training.timeline: {t.timeline} could not be written in the end: there is no folder {Path(t.timeline).parent}; "
             "make it, or name another file"

@@ -93,11 +93,12 @@ def prepare(config: Config, comm: Communicator | None = None) -> Run:
     if device != "cpu":
         model.to(device)
     precision = config.precision.dtype or ("fp16" if config.training.use_amp and device != "cpu" else "fp32")
-    plateau, callbacks = _callbacks(config, val is not None)
+    comm = comm or Alone()
+    plateau, callbacks = _callbacks(config, val is not None, comm.size)
     steps_per_epoch = math.ceil(len(training) / config.training.accumulate)
     steps = min(config.training.epochs * steps_per_epoch, config.training.max_steps or math.inf)
     optimizer, frozen = _optimizer(config, model, steps_per_epoch, int(steps), streams, plateau)
-    comm = _recorded(config, comm or Alone())
+    comm = _recorded(config, comm)
     team = _team(config, comm, said)
     if team is None and isinstance(comm, Recorder):
         callbacks.append(_Steps(comm))
@@ -289,7 +290,7 @@ def _metrics(config: Config) -> list[Metric]:
     return [build("metric", m) for m in config.metrics.names or DEFAULTS[config.task]["metrics"]]
 
 
-def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau | None, list[Callback]]:
+def _callbacks(config: Config, validated: bool, ranks: int) -> tuple[train.ReduceLROnPlateau | None, list[Callback]]:
     s, e, name, mode = (
         config.scheduler,
         config.early_stopping,
@@ -319,7 +320,9 @@ def _callbacks(config: Config, validated: bool) -> tuple[train.ReduceLROnPlateau
         found.append(train.Statistics(config.logging.every_steps))
     if config.energy is not None:
         try:
-            found.append(build("feature", Named("energy", config.energy)))
+            booked = build("feature", Named("energy", config.energy))
+            booked.check_ranks(ranks)
+            found.append(booked)
         except ValueError as error:
             raise ConfigError(f"energy: {error}") from None
     return plateau, found

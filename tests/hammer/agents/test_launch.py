@@ -11,12 +11,13 @@ from mpi_jobs import ROOT, needs_mpi, run
 from test_team import fit
 
 from autograd.train import Trainer
-from autograd.train.config import load_config
+from autograd.train.config import ConfigError, load_config
 from autograd.train.folder import load_checkpoint
 from hammer import agents
 from hammer.agents import launch
 from hammer.lab.cli import main
-from hammer.lab.training import names, setup
+from hammer.lab.errors import UsageError
+from hammer.lab.training import command, names, setup
 
 PROGRAM = ["python", "-m", "hammer.lab", "run", "a b.yaml"]
 
@@ -189,6 +190,42 @@ def test_the_first_of_several_ranks_writes_the_timeline(tmp_path):
     assert agents.run(3, train) == [[tmp_path / "run.json"], [], []]
     events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
     assert {e["tid"] for e in events if e["ph"] == "X"} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("survives", [False, True])
+def test_every_rank_that_may_write_the_timeline_looks_for_its_folder(tmp_path, survives):
+    """After the loss of the first rank another one writes."""
+    pytest.importorskip("sklearn")
+    names.register_all()
+    _, path, folder, *settings = started(tmp_path, "training.timeline=" + str(tmp_path / "away" / "run.json"))
+
+    def start(comm):
+        comm.survives = survives
+        config = load_config(path, [folder, *settings])
+        try:
+            return command._start(setup.prepare(config, comm), config)
+        except UsageError as error:
+            return str(error)
+
+    first, second = agents.run(2, start)
+    assert "there is no folder" in first and (second == first if survives else second == [])
+
+
+def test_energy_that_would_be_decided_by_every_rank_is_refused_before_training(tmp_path):
+    pytest.importorskip("sklearn")
+    names.register_all()
+    _, path, *settings = started(tmp_path, "energy={source: model, budget: 1.0}")
+    with pytest.raises(ConfigError, match=r"energy: .*each decide by their own meter"):
+        agents.run(2, lambda comm: setup.prepare(load_config(path, settings), comm))
+    setup.prepare(load_config(path, settings))
+
+    def train(comm):
+        booked = f"energy={{source: model, report: {tmp_path / str(comm.rank)}}}"
+        setup.prepare(load_config(path, [*settings, booked]), comm).fit()
+
+    agents.run(2, train)
+    assert json.loads((tmp_path / "0" / "energy.json").read_text("utf-8"))["steps"] == 6
+    assert not (tmp_path / "1").exists(), "the first rank's figures are reported"
 
 
 @needs_mpi
