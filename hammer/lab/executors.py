@@ -11,8 +11,6 @@ with a command that was killed, which loky's do not promise.
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import sys
 import threading
@@ -26,7 +24,7 @@ from typing import Any
 from .environment import code_version, find
 from .errors import UsageError, missing
 from .trial import TrialSpec
-from .worker import Task, Worker, one_blas_thread, one_blas_thread_here
+from .worker import Task, Worker, end_with_parent, one_blas_thread, one_blas_thread_here
 
 Done = Callable[[dict[str, Any]], None]
 
@@ -179,15 +177,7 @@ def _start_process(stop: Any, folder: Path, environment: dict[str, Any]) -> None
 
     threadpool_limits(1)
     _worker = Worker(folder, environment, stop.is_set)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the comparison's is gone: after a SIGKILL nobody else would, and it would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # files are written under another name first, so that none is left half-written
+    end_with_parent()
 
 
 # ---- MPI ----

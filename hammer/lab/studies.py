@@ -42,7 +42,7 @@ from . import environment
 from .errors import UsageError
 from .report.markdown import table
 from .report.text import number
-from .worker import one_blas_thread
+from .worker import end_with_parent, one_blas_thread
 
 FILE = "study.py"
 VERDICTS = {"holds": "The claim holds", "falsified": "The claim is false", "undecided": "Undecided"}
@@ -134,10 +134,8 @@ class Work:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
 
-        with (
-            one_blas_thread(),
-            ProcessPoolExecutor(min(self.jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool,
-        ):
+        count, context = min(self.jobs, len(tasks)), multiprocessing.get_context("spawn")
+        with one_blas_thread(), ProcessPoolExecutor(count, context, end_with_parent) as pool:
             running = {pool.submit(_make, task): task for task in tasks}
             try:
                 for done in as_completed(running):

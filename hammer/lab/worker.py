@@ -4,7 +4,10 @@ So whatever happens to the command that asked for it, what is finished is on dis
 """
 
 import contextlib
+import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -81,6 +84,19 @@ class Worker:
                 f"this worker computes with other bits than the command that started it (canary {canary.digest()}, not "
                 f"{self.environment['canary']}): set OPENBLAS_CORETYPE and the like in the environment, not in the program"
             )
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when the one that started it is gone: after a SIGKILL nobody else would end it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # files are written under another name first, so that none is left half-written
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

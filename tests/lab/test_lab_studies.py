@@ -1,6 +1,12 @@
 """`hammer run FOLDER`: parts are computed once, resumed, made again when they must be, and reported."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +108,25 @@ def test_parts_in_processes_give_the_same(study, tmp_path):
     assert main(["run", str(study), "--jobs", "2", "--out", "there"]) == 0
     assert json.loads((tmp_path / "there" / "squares" / "results.json").read_text())["figures"]["total"] == 14
     assert runs(study) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_a_command_that_is_killed(study, tmp_path, sent):
+    slow = STUDY.replace('    return {"square"', '    import time\n    time.sleep(300)\n    return {"square"')
+    (study / "study.py").write_text(slow)
+    command = [sys.executable, "-m", "hammer.lab", "run", str(study), "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parents[2])}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(runs(study)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(runs(study)) == 2
+        process.send_signal(sent)
+        process.communicate(timeout=60)  # returns when nobody can write into the pipe any more
+        assert process.returncode == -sent
 
 
 def test_parts_return_arrays_and_may_keep_checkpoints(study, tmp_path):
