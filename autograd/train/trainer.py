@@ -10,30 +10,26 @@ is two numbers. With those, the parameters, the optimizer's state, the model's r
 remember, ``state_dict`` holds all that the rest of a run depends on: a run that goes on from it, also from the middle of
 an epoch, ends with the same bits as one that was never stopped.
 
-To change what happens to a batch, override ``compute``; to look on, write a ``Callback``.
+``batch_gradients`` has what a step computes of its batches, this module the loop around it. To change what happens to a batch,
+override ``compute``; to look on, write a ``Callback``.
 """
 
-import contextlib
 import copy
 import itertools
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from ..compiling import compiler
-from ..context import AutogradContext, no_grad
-from ..gradients import GradientTransform, chain, clip_by_global_norm, loss_scale, scale_loss, unscale
-from ..lazy import added, gradients
+from ..context import no_grad
+from ..gradients import GradientTransform, loss_scale
+from ..lazy import gradients
 from ..optim import Optimizer
 from ..tensor import DiffTensor
-from .batches import beside, count, host, length, tensor
+from .batch_gradients import BatchGradients
+from .batches import beside, host, length
 from .callbacks import Callback, monitored
-from .choices import LOSSES, model_and_optimizer, named
 from .data import as_loader
 from .folder import CheckpointFolder
 from .interrupt import Asked, Interrupted, finishing_steps
@@ -48,7 +44,7 @@ class NonFiniteError(FloatingPointError):
     """A loss or a gradient that is NaN or infinite; the message names the batch and what to try."""
 
 
-class Trainer:
+class Trainer(BatchGradients):
     """Trains a model.
 
     Args:
@@ -116,23 +112,20 @@ class Trainer:
         for name, given in (("accumulate", accumulate), ("log_every", log_every), ("save_every", save_every)):
             if given is not None and given < 1:
                 raise ValueError(f"Trainer: {name} must be at least 1, not {given!r}")
-        if nonfinite not in ("error", "skip"):
-            raise ValueError(f'Trainer: nonfinite must be "error" or "skip", not {nonfinite!r}')
         if mode not in ("min", "max"):
             raise ValueError(f'Trainer: mode must be "min" or "max", not {mode!r}')
+        super().__init__(
+            model, loss, optimizer, lr, precision=precision, scaling=scaling, accumulate=accumulate, clip=clip, nonfinite=nonfinite,
+            compile=compile, exact=exact,
+        )  # fmt: skip
         self.agents = agents
-        self._casting = contextlib.nullcontext() if precision == "fp32" else AutogradContext(precision=precision)
-        self.loss = named("loss", loss, LOSSES) if isinstance(loss, str) else loss
-        self.model, self.optimizer = model_and_optimizer(model, optimizer, lr)
         self.metrics = [metric(m) for m in metrics]
-        self.schedule, self.accumulate, self.nonfinite, self.seed = schedule, accumulate, nonfinite, seed
+        self.schedule, self.seed = schedule, seed
         self.callbacks, self.log_every, self.save_every = [*callbacks, *loggers], log_every, save_every
         self._silent = () if agents is None or agents.leads else tuple(loggers)
         if isinstance(checkpoints, (str, os.PathLike)):
             checkpoints = CheckpointFolder(os.fspath(checkpoints), mode=mode)
         self.checkpoints, self.monitor, self.mode, self.about = checkpoints, monitor, mode, about or {}
-        self.scaled = precision == "fp16" or scaling is not None
-        self.before = self._chain_before(clip, (scaling or unscale()) if self.scaled else None)
         self.epoch = self.batch = self.step = self.logged = self.skipped = 0
         self.epochs = 0
         self.batches: int | None = None
@@ -143,34 +136,6 @@ class Trainer:
         self.stopped: str | None = None
         self.watched = [Loss(), *(copy.deepcopy(m) for m in self.metrics)]  # over the training batches of the epoch
         self._asked = Asked()
-        if not (exact or compile):
-            raise ValueError("Trainer: exact=False says how steps are compiled; give compile=True with it")
-        self._compiled = self._compiled_step(exact) if compile else None
-
-    def _compiled_step(self, exact: bool) -> Any:
-        """What computes gradients and steps the optimizer, compiled."""
-        if self.accumulate > 1 and type(self).compute is not Trainer.compute:
-            raise ValueError(
-                "Trainer: with compile=True and accumulate, how many examples a batch has must be known before compute() has run, "
-                "so compute() cannot be overridden; leave one of the three out"
-            )
-
-        def step(batch: Any, model: Any = self.model, loss: Any = self.loss) -> Any:  # the defaults show what it holds
-            prediction, target, value = self.compute(batch)
-            return value, prediction, target
-
-        return compiler()(step, self.optimizer, exact)
-
-    def _chain_before(self, clip: float | GradientTransform | None, scaling: GradientTransform | None) -> Optimizer:
-        """What gradients go through before the optimizer: unscaling, a link that measures their norm and sees to NaN, clipping."""
-        limit, custom = sys.float_info.max, ()  # the largest norm is none: it is only measured
-        if isinstance(clip, GradientTransform):
-            custom = (clip,)  # type: ignore[assignment]
-        elif clip is not None:
-            limit = clip
-        watch = clip_by_global_norm(limit, nonfinite={"error": "raise", "skip": "skip"}[self.nonfinite])
-        links = (*(() if scaling is None else (scaling,)), watch, *custom)
-        return Optimizer(self.optimizer.params, chain(*links))
 
     # ---- training ----
 
@@ -273,78 +238,6 @@ class Trainer:
             self.batch += 1
             window.append((n, value))
         return window
-
-    def differentiate(self, batch: Any, window: list) -> tuple[int, float, list[tuple]]:
-        """Forward and, if the loss is finite, backward of a batch, or of a part of one: adds to the parameters' ``.grad``, unless it is
-        the first of its window.
-
-        Args:
-            batch: what ``compute`` takes.
-            window: the examples and losses of the batches before it that make one mean with it; see ``mean_gradients``.
-
-        Returns:
-            Its examples, its mean loss, and what metrics see: a list of predictions, targets (on the host) and loss.
-        """
-        if not window:
-            self.optimizer.zero_grad()
-        scaling = np.errstate(over="ignore", invalid="ignore") if self.scaled else contextlib.nullcontext()
-        compiled = None
-        if self._compiled is not None:
-            with self._casting, scaling:
-                compiled = self._compiled.gradients((batch,), lambda dtype: self._seed(dtype, batch, window))
-        if compiled is None:
-            with self._casting:
-                prediction, target, loss = self.compute(batch)
-        else:
-            (loss, prediction, target), grads = compiled
-        value, n = float(loss), count(target)
-        if not math.isfinite(value):
-            return n, value, []
-        if compiled is None:
-            with scaling:
-                self._weighted(loss, n, window).backward()
-        else:
-            for p, g in zip(self.optimizer.params, grads, strict=True):
-                if g is not None:
-                    p.node.grad = added(p.node.grad, g)  # type: ignore[union-attr]
-        return n, value, [(host(prediction), host(target), value)]
-
-    def _weighted(self, loss: Any, examples: int, window: list) -> Any:
-        """A batch's loss as its gradient is taken: weighted by its examples, and scaled."""
-        weight = examples / (window[0][0] if window else examples)
-        return scale_loss(loss if weight == 1.0 else loss * weight, self.before.state)
-
-    def _seed(self, dtype: Any, batch: Any, window: list) -> Any:
-        """The derivative of ``_weighted`` with respect to the loss."""
-        loss = DiffTensor(np.ones((), dtype)[()], requires_grad=True)
-        examples = count(batch[-1] if isinstance(batch, (tuple, list)) else batch) if window else 1
-        with AutogradContext(precision="fp32"):
-            self._weighted(loss, examples, window).backward()
-        return loss.grad
-
-    def mean_gradients(self, window: list[tuple[int, float]]) -> list[Any]:
-        """The mean gradients of a window that ``differentiate`` has gone through, for each parameter; None where there is none."""
-        counts = [n for n, _ in window]
-        total, found = sum(counts) / counts[0], gradients(self.optimizer.params)
-        return found if total == 1.0 else [g if g is None else g / total for g in found]
-
-    def compute(self, batch: Any) -> tuple[Any, Any, Any]:
-        """A batch's prediction, target and mean loss. Override it for batches, models or losses of another form.
-
-        A batch is a tuple of the model's inputs and, last, the target; without a loss function all of it goes to the model.
-        The length of the target is the number of examples: the batch's weight in means.
-        """
-        parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-        like = self.optimizer.params[0].raw
-        parts = tuple(beside(part, like) for part in parts)
-        if self.loss is None:
-            return None, parts[-1], self.model(*map(tensor, parts))
-        if len(parts) < 2:
-            raise ValueError(
-                "a batch must be a tuple of the model's inputs and, last, the target; or give the Trainer loss=None"
-            )
-        prediction = self.model(*map(tensor, parts[:-1]))
-        return prediction, parts[-1], self.loss(prediction, parts[-1])
 
     def _step(self, window: list[tuple[int, float]]) -> None:
         """The step that a window of batches makes."""
