@@ -12,6 +12,7 @@ from autograd.optim import Optimizer, schedules, sgd
 from hammer import agents
 from hammer.agents.attacks import Alie, Attack, Broken, InnerProduct, Noise, SignFlip, Stale, flipped
 from hammer.agents.rules import RULES, Bucketing, CenteredClipping, Rule
+from hammer.graph import compile
 from hammer.lab import datasets
 from hammer.lab.stats import mean_interval
 from hammer.lab.studies import Outcome, Table, Work
@@ -23,8 +24,8 @@ CLAIM = (
 )
 FALSIFIED_IF = "for that rule and some attack the 95 % interval of the loss lies above 2 points, or the plain mean collapses under fewer than four attacks."
 
-AGENTS, HOSTILE, BATCH, STEPS, MOMENTUM = 8, [2, 5], 8, 240, 0.9
-TUNING, FRESH = (100, 101, 102), (0, 1, 2, 3, 4, 5, 6, 7)
+AGENTS, HOSTILE, BATCH, STEPS, MOMENTUM = 8, [2, 5], 8, 480, 0.9
+TUNING, FRESH = range(100, 104), range(10, 26)
 RATES = (0.8, 1.6, 3.2)
 POINTS, COLLAPSE, FOUR = 2.0, 20.0, 4
 PLAIN, MEAN, NONE = "plain mean", "mean", "none"
@@ -62,7 +63,9 @@ def drawn(seed: int, attack: str, agent: int) -> tuple[Any, np.random.Generator,
 def accuracy(params: tuple[np.ndarray, ...], held: np.ndarray) -> float:
     x, y = digits()
     w, b, v, c = params
-    return float(((np.maximum(x[held] @ w.T + b, 0) @ v.T + c).argmax(axis=1) == y[held]).mean())
+    with np.errstate(all="ignore"):
+        said = np.maximum(x[held] @ w.T + b, 0) @ v.T + c
+    return float((said.argmax(axis=1) == y[held]).mean())
 
 
 def loss(params: tuple, x: Any, y: Any) -> Any:
@@ -70,8 +73,8 @@ def loss(params: tuple, x: Any, y: Any) -> Any:
     return ops.cross_entropy(ops.relu(x @ w.T + b) @ v.T + c, y).mean()
 
 
-gradients = vmap(grad(loss), in_axes=(None, 0, 0))
-"""Of every agent's batch, in one pass."""
+gradients = compile(vmap(grad(loss), in_axes=(None, 0, 0)))
+"""Of every agent's batch, in one pass; compiled, to the same bits."""
 
 
 def train(rule: str, attack: str, seed: int, lr: float, steps: int) -> float:
@@ -94,6 +97,8 @@ def train(rule: str, attack: str, seed: int, lr: float, steps: int) -> float:
             if isinstance(what, Attack):
                 rows[HOSTILE] = what(rows[honest], rows[HOSTILE], state, rng)
             whole = np.isfinite(rows).all(axis=1) | (rule == PLAIN)
+            if not whole.any():
+                continue
             found = made(rows[whole], center, int((~whole).sum()), rng)
             if np.isfinite(found).all() or rule == PLAIN:
                 center = found.astype(np.float32)
@@ -126,72 +131,75 @@ def control(rule: str, attacks: list[str], seed: int, lr: float, steps: int) -> 
     }  # fmt: skip
 
 
-def judged(
-    rule: str, steps: int, rates: list[float], tuning: list[int], fresh: list[int], attacks: list[str]
-) -> dict[str, Any]:
-    """Choose a rule's rate on some seeds, by its worst attack (the means': where nobody is hostile); accuracies under each attack on those
-    seeds and on others."""
-    known = [NONE] if rule in (PLAIN, MEAN) else attacks
-    of = lambda attack, lr: np.array([train(rule, attack, seed, lr, steps) for seed in tuning])
-    tried = [{attack: of(attack, lr) for attack in known} for lr in rates]
-    scores = [min(float(one.mean()) for one in by.values()) for by in tried]
-    best = int(np.argmax(scores))
-    tuned = {attack: tried[best][attack] if attack in known else of(attack, rates[best]) for attack in attacks}
-    new = {attack: np.array([train(rule, attack, seed, rates[best], steps) for seed in fresh]) for attack in attacks}
-    return {"rate": rates[best], "scores": scores, "tuning": tuned, "fresh": new}
+def runs(rule: str, attacks: list[str], rates: list[float], seeds: list[int], steps: int) -> dict[str, np.ndarray]:
+    """Of every attack the accuracies, by rate and seed."""
+    return {a: np.array([[train(rule, a, seed, lr, steps) for seed in seeds] for lr in rates]) for a in attacks}
 
 
 def run(work: Work) -> Outcome:
     names = [PLAIN, MEAN, "centered clipping"] if work.quick else list(rules())
     attacks = [NONE, "sign flip x5", "NaN"] if work.quick else list(ATTACKS)
-    settings = {
-        "steps": 40 if work.quick else STEPS, "rates": list(RATES[:2] if work.quick else RATES), "tuning": list(TUNING[: 1 if work.quick else 3]),
-        "fresh": list(FRESH[: 2 if work.quick else 8]), "attacks": attacks,
-    }  # fmt: skip
-    parts = work.parts(judged, {
-        name.replace(" ", "-").replace(",", ""): {"rule": name} | settings for name in names
+    rates, steps = (list(RATES[:2]), 40) if work.quick else (list(RATES), STEPS)
+    tuning, fresh = (list(TUNING[:1]), list(FRESH[:2])) if work.quick else (list(TUNING), list(FRESH))
+    part = lambda what, name: f"{what}-{name.replace(' ', '-').replace(',', '')}"
+    tuned = work.parts(runs, {
+        part("tune", n): {"rule": n, "attacks": attacks, "rates": rates, "seeds": tuning, "steps": steps} for n in names
+    })  # fmt: skip
+    best = {}  # a rule's rate, by its worst attack; the means', which know none, where nobody is hostile
+    for n in names:
+        known = [NONE] if n in (PLAIN, MEAN) else attacks
+        best[n] = int(np.argmax(np.min([tuned[part("tune", n)][a].mean(axis=1) for a in known], axis=0)))
+    judged = work.parts(runs, {
+        part("fresh", n): {"rule": n, "attacks": attacks, "rates": [rates[best[n]]], "seeds": fresh, "steps": steps} for n in names
     })  # fmt: skip
     checked = work.part(
         "control", control, rule="centered clipping", attacks=attacks[:2], seed=TUNING[0], lr=RATES[0], steps=20
     )
     off = max(abs(one - two) for one, two in checked.values())
-    found = dict(zip(names, parts.values(), strict=True))
-    lost = {  # points, from the clean run of the mean with the same seed
-        name: {a: {s: 100 * (found[MEAN][s][NONE] - one[s][a]) for s in ("tuning", "fresh")} for a in attacks} for name, one in found.items()
+    accuracies = {
+        n: {"tuning": {a: tuned[part("tune", n)][a][best[n]] for a in attacks}, "fresh": {a: judged[part("fresh", n)][a][0] for a in attacks}}
+        for n in names
     }  # fmt: skip
-    worst = lambda name, seeds: max(float(lost[name][a][seeds].mean()) for a in attacks)
-    chosen = min((n for n in names if n != PLAIN), key=lambda n: worst(n, "tuning"))
-    intervals = {a: mean_interval(lost[chosen][a]["fresh"]) for a in attacks}
-    collapsed = [a for a in attacks if lost[PLAIN][a]["fresh"].mean() > COLLAPSE]
-    bad = [a for a in attacks if intervals[a][1] > POINTS]
-    unsure = [a for a in attacks if intervals[a][1] <= POINTS < intervals[a][2]]
+    lost = {  # points, from the clean run of the mean with the same seed
+        n: {s: {a: 100 * (accuracies[MEAN][s][NONE] - by[s][a]) for a in attacks} for s in by} for n, by in accuracies.items()
+    }  # fmt: skip
+    intervals = {n: {a: mean_interval(lost[n]["fresh"][a]) for a in attacks} for n in names}
+    worst = {n: max(float(lost[n]["tuning"][a].mean()) for a in attacks) for n in names}
+    chosen = min((n for n in names if n != PLAIN), key=worst.__getitem__)
+    of = intervals[chosen]
+    collapsed = [a for a in attacks if intervals[PLAIN][a][0] > COLLAPSE]
+    bad = [a for a in attacks if of[a][1] > POINTS]
+    unsure = [a for a in attacks if of[a][1] <= POINTS < of[a][2]]
     verdict = "falsified" if bad or len(collapsed) < FOUR else "undecided" if unsure else "holds"
-    most = max(attacks, key=lambda a: intervals[a][0])
+    most = {n: max(attacks, key=lambda a: intervals[n][a][0]) for n in names}
+    said = "{:.2f} [{:.2f}, {:.2f}]".format
     summary = (
-        f"the rule chosen on the tuning seeds is {chosen}; it loses most under {most}: "
-        + "{:.2f} [{:.2f}, {:.2f}] points. ".format(*intervals[most])
+        f"the rule chosen on the tuning seeds is {chosen}; it loses most under {most[chosen]}: {said(*of[most[chosen]])} points. "
         + (f"Beyond 2 points: {', '.join(bad)}. " if bad else "")
         + (f"Not decided: {', '.join(unsure)}. " if unsure else "")
         + f"The plain mean collapses under {len(collapsed)} attacks" + (f" ({', '.join(collapsed)})." if collapsed else ".")
     )  # fmt: skip
-    rows = [[a, *(f"{100 * found[n]['fresh'][a].mean():.1f}" for n in names)] for a in attacks]
-    rows += [
-        ["most points lost", *(f"{worst(n, 'fresh'):.1f}" for n in names)],
-        ["the same, tuning seeds", *(f"{worst(n, 'tuning'):.1f}" for n in names)],
-        ["rate", *(f"{found[n]['rate']:g}" for n in names)],
-    ]
     figures = {
-        "chosen": chosen, "lost": {a: list(v) for a, v in intervals.items()}, "collapsed": collapsed,
-        "accuracy": {n: {a: float(found[n]["fresh"][a].mean()) for a in attacks} for n in names}, "rates": {n: found[n]["rate"] for n in names},
-        "control": checked,
+        "chosen": chosen, "lost": {n: {a: list(v) for a, v in by.items()} for n, by in intervals.items()}, "collapsed": collapsed,
+        "accuracy": {n: {a: float(v.mean()) for a, v in by["fresh"].items()} for n, by in accuracies.items()},
+        "rates": {n: rates[best[n]] for n in names}, "lost on tuning seeds": worst, "control": checked,
     }  # fmt: skip
     return Outcome(
         verdict, summary, figures,
         [
-            Table(f"Held-out accuracy, %, mean over {len(settings['fresh'])} fresh seeds", ["attack", *names], rows),
             Table(
-                f"Points that {chosen} loses against the mean among honest agents [95 %]", ["attack", "points"],
-                [[a, "{:.2f} [{:.2f}, {:.2f}]".format(*v)] for a, v in intervals.items()],
+                f"Held-out accuracy, %, mean over {len(fresh)} fresh seeds", ["attack", *names],
+                [[a, *(f"{100 * figures['accuracy'][n][a]:.1f}" for n in names)] for a in attacks],
+            ),
+            Table(
+                f"Points lost against the mean among honest agents: each rule's worst attacks, over {len(fresh)} fresh seeds",
+                ["rule", "rate", "most, tuning seeds", "loses most under", "points [95 %]", "intervals beyond 2"],
+                [[
+                    n, f"{rates[best[n]]:g}", f"{worst[n]:.2f}", most[n], said(*intervals[n][most[n]]), sum(v[2] > POINTS for v in intervals[n].values()),
+                ] for n in names],
+            ),
+            Table(
+                f"Points that {chosen} loses against the mean among honest agents [95 %]", ["attack", "points"], [[a, said(*v)] for a, v in of.items()],
             ),
         ],
         notes=[
