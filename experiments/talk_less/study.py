@@ -8,11 +8,11 @@ import numpy as np
 
 from autograd import nn
 from autograd.gradients import chain, codecs
-from autograd.optim import Optimizer, adamw, sgd
+from autograd.optim import Optimizer, adamw, schedules, sgd
 from hammer import agents
 from hammer.drawing import Line, Panel, picture
 from hammer.lab import datasets
-from hammer.lab.stats import mean_interval
+from hammer.lab.stats import mean_interval, reached
 from hammer.lab.studies import Outcome, Table, Work
 
 TITLE = "Talking less: what local steps and compression cost in steps and in accuracy"
@@ -23,14 +23,15 @@ RANKS, BATCH, EVERY = 8, 8, 20
 """Threads, examples of each in a step, and steps from one meeting (of methods that meet) and one evaluation to the next."""
 STEPS, TARGET, POINTS, LAST = 900, 0.95, 1.0, 5
 """LAST: evaluations at the end whose mean is a run's accuracy at the end."""
-TUNING, FRESH = range(100, 102), range(8)
-RATES = {"adamw": (0.005, 0.01, 0.02, 0.05, 0.1), "sgd": (0.02, 0.05, 0.1, 0.2, 0.5)}
+TUNING, FRESH = range(100, 104), range(30, 54)
+RATES = {"adamw": (0.01, 0.02, 0.04, 0.08, 0.16), "sgd": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)}
+"""At the start; they fall to 0 by a cosine."""
 
-Rule = Callable[[agents.Communicator, int, float], Any]
+Rule = Callable[[agents.Communicator, int, Callable[[int], float]], Any]
 
 
 def methods() -> dict[str, tuple[str, Rule]]:
-    """Name -> its optimizer, and the chain of a rank for a seed and a rate."""
+    """Name -> its optimizer, and the chain of a rank for a seed and a rate as a function of the step."""
     plain = lambda comm: agents.all_reduce(comm, deterministic=False)
     wire = lambda codec: ("sgd", lambda comm, seed, lr: chain(agents.compressed(comm, codec, True, seed), sgd(lr, 0.9)))
     local = lambda outer: ("adamw", lambda comm, _seed, lr: chain(adamw(lr), agents.local_steps(comm, EVERY, outer)))
@@ -61,7 +62,7 @@ def train(comm: agents.Communicator, rule: Rule, seed: int, lr: float, steps: in
     kept, held = np.split(order, [3 * len(x) // 4])
     draw = np.random.default_rng(draws.spawn(comm.size)[comm.rank])
     net = nn.Sequential(nn.Linear(64, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng))
-    loss, optimizer = nn.CrossEntropyLoss(), Optimizer(net.parameters(), rule(comm, seed, lr))
+    loss, optimizer = nn.CrossEntropyLoss(), Optimizer(net.parameters(), rule(comm, seed, schedules.cosine(lr, steps)))
     found: dict[str, list[float]] = {"accuracy": [], "bytes": []}
     apart = 0  # bytes of looking on
     with np.errstate(all="ignore"):  # a rate that is too large is a result
@@ -81,11 +82,10 @@ def train(comm: agents.Communicator, rule: Rule, seed: int, lr: float, steps: in
 
 
 def judged(method: str, steps: int, rates: list[float], tuning: list[int], fresh: list[int]) -> dict[str, Any]:
-    """Choose a method's rate by the mean accuracy over the second half of a run, on some seeds, and run it on others."""
+    """Choose a method's rate by the mean accuracy at the end, on some seeds, and run it on others."""
     _, rule = methods()[method]
     one = lambda seed, lr: agents.run(RANKS, train, rule, seed, lr, steps)[0]
-    half = steps // EVERY // 2
-    scores = [float(np.mean([one(seed, lr)["accuracy"][half:] for seed in tuning])) for lr in rates]
+    scores = [float(np.mean([one(seed, lr)["accuracy"][-LAST:] for seed in tuning])) for lr in rates]
     lr = rates[int(np.argmax(scores))]
     runs = [one(seed, lr) for seed in fresh]
     return {
@@ -93,23 +93,14 @@ def judged(method: str, steps: int, rates: list[float], tuning: list[int], fresh
     }  # fmt: skip
 
 
-def reached(accuracy: np.ndarray) -> float:
-    """Steps to the target, by a straight line between evaluations; of a run that did not reach it, one evaluation after its end."""
-    there = np.flatnonzero(accuracy >= TARGET)
-    if not len(there):
-        return (len(accuracy) + 1) * EVERY
-    k = int(there[0])
-    if k == 0:
-        return EVERY
-    return EVERY * (k + float((TARGET - accuracy[k - 1]) / (accuracy[k] - accuracy[k - 1])))
-
-
 def run(work: Work) -> Outcome:
-    steps, rates_, tuning, fresh = (80, 2, TUNING[:1], FRESH[:3]) if work.quick else (STEPS, 5, TUNING, FRESH)
+    steps, rates, tuning, fresh = (
+        (80, slice(2, 4), TUNING[:1], FRESH[:3]) if work.quick else (STEPS, slice(None), TUNING, FRESH)
+    )
     names = {name.replace(" ", "-").replace("%", "percent"): name for name in methods()}
     parts = work.parts(judged, {
         part: {
-            "method": name, "steps": steps, "rates": list(RATES[methods()[name][0]][1 : 1 + rates_] if work.quick else RATES[methods()[name][0]]),
+            "method": name, "steps": steps, "rates": list(RATES[methods()[name][0]][rates]),
             "tuning": list(tuning), "fresh": list(fresh),
         } for part, name in names.items()
     })  # fmt: skip
@@ -117,8 +108,8 @@ def run(work: Work) -> Outcome:
     base = {"adamw": found["data parallel AdamW"], "sgd": found["data parallel SGD"]}
     rows, figures, points = [], {}, {}
     for name, result in found.items():
-        like, all_steps = base[methods()[name][0]], np.array([reached(a) for a in result["accuracy"]])
-        ratio = np.exp(mean_interval(np.log(all_steps / [reached(a) for a in like["accuracy"]])))
+        like, all_steps = base[methods()[name][0]], np.array([reached(-a, -TARGET, EVERY) for a in result["accuracy"]])
+        ratio = np.exp(mean_interval(np.log(all_steps / [reached(-a, -TARGET, EVERY) for a in like["accuracy"]])))
         final, best = (r["accuracy"][:, -LAST:].mean(axis=1) for r in (result, like))
         apart = mean_interval(100 * (final - best))
         share = float(result["bytes"][-1] / like["bytes"][-1])
