@@ -123,14 +123,16 @@ def command_of(folder: Path) -> str:
 
 
 def listing(arguments: argparse.Namespace) -> int:
-    """Print the problems ("workloads" is the configs' word for them) or the optimizers there are."""
+    """Print the problems ("workloads" is the configs' word for them) or the optimizers there are, or both."""
     from .report import text
 
     if arguments.what != "optimizers":
         for problem in map(problems.get, problems.names()):
             target = f"target {problem.target.loss:g}" if problem.target else "no frozen target"
             print(f"{problem.name:<23} {problem.about}; {problem.steps} steps, {target} ({problem.loss})")
-    else:
+    if arguments.what is None:
+        print()
+    if arguments.what in (None, "optimizers"):
         width = max(map(len, optimizers.names())) + 2
         for entry in map(optimizers.get, optimizers.names()):
             fixed = f"; fixed: {text.settings(entry.fixed)}" if entry.fixed else ""

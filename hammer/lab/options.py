@@ -125,7 +125,9 @@ def agents(p: argparse.ArgumentParser) -> None:
 
 
 def listing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["problems", "workloads", "optimizers"], help="workloads are problems")
+    parser.add_argument(
+        "what", nargs="?", choices=["problems", "workloads", "optimizers"], help="workloads are problems (default: both)"
+    )
     _own(parser)
 
 

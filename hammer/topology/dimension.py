@@ -54,7 +54,7 @@ def ph_dimension(
         alpha: α > 0. The estimate cannot fall below it.
         repeats: how often to do it.
 
-    Known sets, 1,000 points, the defaults: line 1.0, square 1.9, cube 2.8, circle 1.0, Brownian path 2.1 to 2.3, Sierpiński triangle 1.6 (tests):
+    Known sets, 1,000 points, the defaults: line 1.0, square 1.9 to 2.0, cube 2.8, circle 1.0, Brownian path 2.1 to 2.3, Sierpiński triangle 1.6 (tests):
     low for cubes, as points near the boundary have fewer neighbours.
     """
     wanted = np.array(sorted({int(n) for n in sizes}))

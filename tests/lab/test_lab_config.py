@@ -189,7 +189,14 @@ def test_help_and_version_load_nothing_heavy() -> None:
     assert "exit codes:" in done.stdout and "130" in done.stdout and "hammer 0." in done.stdout
 
 
-@pytest.mark.parametrize("what, names", [("workloads", problems.names()), ("optimizers", list(optimizers.ENTRIES))])
-def test_list_names_everything(what: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", what]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
+@pytest.mark.parametrize(
+    "what, names",
+    [
+        (["workloads"], problems.names()),
+        (["optimizers"], list(optimizers.ENTRIES)),
+        ([], [*problems.names(), *optimizers.ENTRIES]),
+    ],
+)
+def test_list_names_everything(what: list[str], names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", *what]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line] == names
