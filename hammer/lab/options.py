@@ -126,7 +126,10 @@ def agents(p: argparse.ArgumentParser) -> None:
 
 def listing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", nargs="?", choices=["problems", "workloads", "optimizers"], help="workloads are problems (default: both)"
+        "what",
+        nargs="?",
+        choices=["problems", "workloads", "optimizers"],
+        help="workloads are problems (default: both)",
     )
     _own(parser)
 
