@@ -249,7 +249,14 @@ def world(kind: str = "auto", timeout: float = TIMEOUT, survive: bool = False) -
     if survive:
         from .survive import Survivor
 
-        return Survivor(timeout)
-    from .mpi import Mpi
+        comm: Communicator = Survivor(timeout)
+    else:
+        from .mpi import Mpi
 
-    return Mpi(timeout)
+        comm = Mpi(timeout)
+    if comm.size == 1 < launched():
+        raise AgentsError(
+            f"{launched()} processes were started, but MPI sees this one alone: the launcher is not of this MPI library. Use "
+            'its own mpiexec, or srun --mpi=pmix; agents.world("alone") is for processes that do not work together'
+        )
+    return comm

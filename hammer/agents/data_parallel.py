@@ -219,12 +219,17 @@ class Shares:
             state: of the optimizer, whose chain has an ``all_reduce``.
 
         Raises:
-            ValueError: lengths that differ, an empty batch, or no ``all_reduce`` in the state.
+            ValueError: lengths that differ, an empty batch, no ``all_reduce`` in the state, or one that waits for more micro-batches.
         """
         places = [place for place in _accumulators(state) if "spans" in place]
         if not places:
             raise ValueError(
                 "Shares: this state has no all_reduce(comm, micro_batches); put it into the optimizer's chain"
+            )
+        if any(place["count"] for place in places):
+            raise ValueError(
+                "Shares: the step of the batch before is not finished; give all_reduce and Shares the same number of micro_batches, and "
+                "call optimizer.step() for each micro-batch"
             )
         for start, stop in self.spans(examples(batch)):
             for place in places:

@@ -179,9 +179,11 @@ def share_parameters(comm: Communicator, params: Any, root: int = 0) -> None:
     Args:
         params: DiffTensors, in the same order on every rank.
         root: the rank whose values they get.
+
+    Call it before the Optimizer is made: ``local_steps`` remembers where the parameters began.
     """
     for p in list(params):
-        value = np.asarray(backend.to_device(p.raw, "cpu"))
+        value = np.asarray(backend.to_device(p.raw, "cpu"), order="C")
         got = comm.broadcast(value.view(np.uint8) if value.ndim else value, root)
         new = got.view(value.dtype) if value.ndim else got
         if comm.rank != root:

@@ -50,7 +50,7 @@ def backward(
         ValueError: a weight or size out of range, and what ``loss.backward()`` raises.
     """
     number("weight", weight, "[0, inf)")
-    params = list(params)
+    params = [p for p in params if p.node is not None]  # others are frozen
     raws = [p.raw for p in params]
     layout = buckets_of(raws, whole("bucket_bytes", bucket_bytes))
     walk = EarlyPass(loss)

@@ -149,7 +149,7 @@ class GeometricMedian(Rule):
     def __call__(
         self, x: np.ndarray, center: np.ndarray, found: int = 0, rng: np.random.Generator | None = None
     ) -> np.ndarray:
-        v = np.median(x, axis=0) if self.start == "median" else x.mean(axis=0)
+        v = np.median(x, axis=0) if self.start == "median" else _mean(x)
         for _ in range(self.iterations):
             weights = 1.0 / np.maximum(self.smoothing, norms(x - v))
             v = ((weights / weights.sum()).astype(x.dtype)[:, None] * x).sum(axis=0)
@@ -211,7 +211,7 @@ class Bucketing(Rule):
         if rng is None:
             raise ValueError("Bucketing draws random numbers: give aggregate a seed, the same on every rank")
         order = rng.permutation(len(x))
-        means = [x[order[i : i + self.size]].mean(axis=0) for i in range(0, len(x), self.size)]
+        means = [_mean(x[order[i : i + self.size]]) for i in range(0, len(x), self.size)]
         matrix = np.reshape(means, (-1, x.shape[1])).astype(
             x.dtype, copy=False
         )  # of no rows, too, as the other rules have it
@@ -245,7 +245,7 @@ class NearestNeighborMixing(Rule):
     ) -> np.ndarray:
         near = max(len(x) - max(self.faulty - found, 0), 1)
         nearest = np.sort(np.argsort(distances(x), axis=1, kind="stable")[:, :near], axis=1)
-        return self.rule(np.stack([x[rows].mean(axis=0) for rows in nearest]), center, found, rng)
+        return self.rule(np.stack([_mean(x[rows]) for rows in nearest]), center, found, rng)
 
 
 def _need(name: str, faulty: int, rows: int, least: int) -> None:
@@ -253,6 +253,15 @@ def _need(name: str, faulty: int, rows: int, least: int) -> None:
         raise ValueError(
             f"{name}: {faulty} faulty of {rows} rows are too many; it needs at least {least} rows for that"
         )
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """The mean of rows of finite numbers, which is finite too: a sum of huge ones overflows, and would be left to the rule as inf."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = x.mean(axis=0)
+    if len(x) and not np.isfinite(mean).all():
+        mean = (x * x.dtype.type(1 / len(x))).sum(axis=0)
+    return mean
 
 
 def norms(x: np.ndarray) -> np.ndarray:

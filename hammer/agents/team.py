@@ -135,6 +135,7 @@ class Team:
         """
         if not batches:
             return []
+        batches = [tuple(batch) if isinstance(batch, list) else batch for batch in batches]
         model, params = trainer.model, trainer.optimizer.params
         undo = load_streams(model, streams_state(model)) if self.comm.survives else None
         means, statistics, measured = self._together(lambda: self._computed(trainer, batches), undo)
@@ -155,7 +156,8 @@ class Team:
         spans = [self.shares.spans(examples(batch)) for batch in batches]
         params, kept = trainer.optimizer.params, _statistics(trainer.model)
         leaves = [p.raw for p in params] + [raw for raw in kept.values() if raw.dtype.kind == "f"]
-        counts = {name: raw for name, raw in kept.items() if raw.dtype.kind != "f"}
+        counts = {name: raw for name, raw in kept.items() if raw.dtype.kind in "iu"}
+        changed: set[str] = set()
         state = self._link.start(leaves, None)
         losses = np.zeros((len(batches), self.shares.most))
         seen: list[list[tuple]] = [[] for _ in batches]
@@ -174,26 +176,34 @@ class Team:
             found: list[Any] = [None] * len(leaves)
             if window:
                 moved = _statistics(trainer.model)
-                counts = {name: max(count, moved[name]) for name, count in counts.items()}
+                counts = {name: np.maximum(count, moved[name]) for name, count in counts.items()}
+                changed |= {name for name, raw in kept.items() if not np.array_equal(raw, moved[name])}
                 found = trainer.mean_gradients(window) + [
                     moved[name] for name, raw in kept.items() if raw.dtype.kind == "f"
                 ]
                 _put(trainer.model, kept)
             state["weight"] = float(sum(stop - start for start, stop in (each[k] for each in spans)))
             updates, state = self._link.step(found, state, leaves, None)
-        statistics = self._average(kept, updates[len(params) :], counts)
+        statistics = self._average(kept, updates[len(params) :], counts, changed)
         return updates[: len(params)], statistics, self._measured(trainer, [examples(b) for b in batches], losses, seen)
 
-    def _average(self, kept: dict[str, Any], means: list, counts: dict[str, Any]) -> dict[str, Any]:
-        """The model's running statistics as the means of what they became, and its counters as the ranks' largest."""
-        floats, new = iter(means), {}
-        if counts:
-            most = np.array([int(count) for count in counts.values()])
-            self.comm.all_reduce_in_place(most, "max")
-            numbers = dict(zip(counts, most.tolist(), strict=True))
-        for name, raw in kept.items():
-            value = next(floats) if raw.dtype.kind == "f" else raw.dtype.type(numbers[name])
-            new[name] = raw if value is None else DiffTensor(value).raw  # a copy: means share the memory of messages
+    def _average(self, kept: dict[str, Any], means: list, counts: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+        """The model's running statistics as the means of what they became, and its counters as the ranks' largest; what no micro-batch
+        has changed (positions, masks, statistics that are frozen) stays."""
+        if not kept:
+            return {}
+        floats = iter(means)
+        flags = np.array([name in changed for name in kept], np.int64)
+        said = np.concatenate([flags, *(np.ravel(count).astype(np.int64) for count in counts.values())])
+        self.comm.all_reduce_in_place(said, "max")
+        new, rest = {}, said[len(kept) :]
+        for (name, raw), moved in zip(kept.items(), said.tolist(), strict=False):
+            value = next(floats) if raw.dtype.kind == "f" else None
+            if name in counts:
+                own, rest = np.split(rest, [np.size(raw)])
+                value = own.reshape(np.shape(raw)).astype(raw.dtype)[()]
+            # a copy: means share the memory of messages
+            new[name] = DiffTensor(value).raw if moved and value is not None else raw
         return new
 
     def _measured(

@@ -10,6 +10,7 @@ go on without it (``survive``).
 """
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -42,7 +43,9 @@ class _Board:
     """Where ranks post: a list of posts for each operation, in the order in which every rank calls them."""
 
     def __init__(self, size: int, timeout: float, survive: bool):
-        self.timeout, self.survive = timeout, survive
+        if not timeout > 0:
+            raise ValueError(f"run: timeout must be more than 0 s, not {timeout!r}")
+        self.timeout, self.survive = None if timeout == math.inf else timeout, survive
         self.changed = threading.Condition()
         self.groups: list[list[int]] = [list(range(size))]
         self.dead: set[int] = set()
@@ -218,7 +221,7 @@ def run(size: int, function: Callable[..., Any], *args: Any, timeout: float = TI
     Args:
         size: how many ranks.
         function: what each does with its communicator. The calling context (``contextvars``) is copied to it.
-        timeout: seconds for which a rank waits for another.
+        timeout: seconds for which a rank waits for another, while these compute in turns too (math.inf: no limit).
         survive: whether ranks that raise ``Killed`` are lost, with None as result, and the others may go on.
 
     Raises:
