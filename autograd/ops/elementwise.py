@@ -93,8 +93,14 @@ def _power_exponent(g: Any, z: Any, x: Any, _y: Any) -> Any:
     return g * z * log(_not_zero(x))
 
 
+def _power(x: Any, y: Any) -> Any:
+    """``x ** y``; of a NumPy scalar as of an array without axes: its own operator takes the C library's function, whose last bits are
+    others where NumPy has vector instructions (AVX-512)."""
+    return np.asarray(x) ** y if isinstance(x, np.generic) and isinstance(y, (np.generic, int, float)) else x**y
+
+
 power = op(
-    "power", operator.pow, stretched_counting, _power_base, _power_exponent,
+    "power", _power, stretched_counting, _power_base, _power_exponent,
     domain=(POSITIVE, Domain()), flops=FUNCTION,
     doc="x to the power y. Derivatives are 0 for the base where y = 0 and for the exponent where x = 0.",
 )  # fmt: skip
