@@ -60,3 +60,10 @@ def test_nothing_of_the_logarithm_of_nothing(f, y):
 def test_power_of_nothing_to_nothing():
     dx, dy = grad(lambda x, y: ops.sum(ops.power(x, y) * 3.0), (0, 1))(np.array([0.0, 2.0]), np.array([0.0, 0.0]))
     assert dx.tolist() == [0.0, 0.0] and dy[1] == 3.0 * np.log(2.0)
+
+
+def test_power_of_scalars_has_the_bits_of_arrays():
+    """With AVX-512 NumPy's arrays take another function than its scalars."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0.1, 3, 300).astype(np.float32), rng.uniform(-3, 3, 300).astype(np.float32)
+    assert np.array([ops.power(a, b) for a, b in zip(x, y, strict=True)]).tobytes() == ops.power(x, y).tobytes()
