@@ -96,7 +96,9 @@ def _power_exponent(g: Any, z: Any, x: Any, _y: Any) -> Any:
 def _power(x: Any, y: Any) -> Any:
     """``x ** y``; of a NumPy scalar as of an array without axes: its own operator takes the C library's function, whose last bits are
     others where NumPy has vector instructions (AVX-512)."""
-    return np.asarray(x) ** y if isinstance(x, np.generic) and isinstance(y, (np.generic, int, float)) else x**y
+    if isinstance(x, np.generic) and isinstance(y, (np.generic, int, float)):
+        return operator.pow(np.asarray(x), y)
+    return x**y
 
 
 power = op(
