@@ -81,24 +81,29 @@ remainder = op(
 )  # fmt: skip
 
 
+_NUMBER = (np.generic, int, float, complex)
+
+
+def _power(x: Any, y: Any) -> Any:
+    """``x ** y``; of NumPy scalars as of arrays without axes: their own operator takes the C library's function, whose last bits are
+    others where NumPy has vector instructions (AVX-512)."""
+    if isinstance(x, np.generic) and isinstance(y, _NUMBER):
+        return operator.pow(np.asarray(x), y)
+    if isinstance(y, np.generic) and isinstance(x, _NUMBER):
+        return operator.pow(x, np.asarray(y))
+    return x**y
+
+
 def _power_base(g: Any, _z: Any, x: Any, y: Any) -> Any:
     if isinstance(y, (int, float, complex)):
-        return g * 0.0 if y == 0 else g if y == 1 else g * (y * x ** (y - 1))
-    return g * (y * x ** where(equal(y, 0), 1, y - 1))
+        return g * 0.0 if y == 0 else g if y == 1 else g * (y * _power(x, y - 1))
+    return g * (y * _power(x, where(equal(y, 0), 1, y - 1)))
 
 
 def _power_exponent(g: Any, z: Any, x: Any, _y: Any) -> Any:
     if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic):  # a Python number: it must not widen float32
         return g * z * (0.0 if x == 0 else math.log(x) if not isinstance(x, complex) and x > 0 else cmath.log(x))
     return g * z * log(_not_zero(x))
-
-
-def _power(x: Any, y: Any) -> Any:
-    """``x ** y``; of a NumPy scalar as of an array without axes: its own operator takes the C library's function, whose last bits are
-    others where NumPy has vector instructions (AVX-512)."""
-    if isinstance(x, np.generic) and isinstance(y, (np.generic, int, float)):
-        return operator.pow(np.asarray(x), y)
-    return x**y
 
 
 power = op(

@@ -60,6 +60,8 @@ class Pending:
 class Communicator:
     """Some ranks that work together, seen from one of them.
 
+    An array that is handed over must not be written to before the result is there: a transport may read it until then.
+
     Attributes:
         rank: this rank, from 0; ``shrink`` changes it.
         size: how many there are.
@@ -75,6 +77,9 @@ class Communicator:
     def __init__(self) -> None:
         self.sent = 0
         self.memory = Memory()
+
+    def __deepcopy__(self, memo: dict) -> "Communicator":
+        return self  # the ranks are what they are: a copy of a model that talks to them talks to the same ones
 
     def all_reduce(self, x: np.ndarray, op: str = "sum") -> Pending:
         """The sum (or "max", "min") over the ranks' arrays, of equal shape and dtype. In which order it is added up, and so

@@ -69,7 +69,7 @@ class Recorder(Communicator):
         self.behind, self._tell, self._clock = number("behind", behind, "[1, inf)"), tell or _printed, clock
         self._operations: deque[list] = deque(maxlen=whole("most", most))
         self._steps: deque[tuple[float, int]] = deque(maxlen=most)
-        self._done = 0
+        self._done, self._sent_before = 0, comm.sent
         self._count, self._inside, self._begin = 0, 0.0, clock()
         self._compared = self._begin, 0.0
 
@@ -155,7 +155,7 @@ class Recorder(Communicator):
 
     def step(self) -> None:
         """A step has ended. Every rank says so equally often."""
-        self._steps.append((self._clock(), self.comm.sent))
+        self._steps.append((self._clock(), self.comm.sent - self._sent_before))
         self._done += 1
         if self.every is not None and self._done % self.every == 0 and self.size > 1:
             with contextlib.suppress(

@@ -125,7 +125,7 @@ class Reduction:
         elif comm.size * most * self.length * self.dtype.itemsize <= SMALL_BYTES:
             padding = [np.zeros(self.length, self.dtype)] * (most - len(nodes))
             came = comm.all_gather_now(np.concatenate([*nodes, *padding]))
-            self._whole = _sum(came.reshape(-1, self.length), plan._order_of_blocks)
+            self._whole = _sum(came.reshape(comm.size * most, self.length), plan._order_of_blocks)
         else:
             self._send(nodes)
 

@@ -2,7 +2,7 @@
 
 Each rank alone normalises by the mean and variance of its own examples, which few examples make noisy. Synchronised, a layer
 uses those of all ranks' examples, in the forward pass and in the derivative: the sum over ranks is an operation like
-another, whose derivative is the sum over ranks of the cotangents. A layer so sends 4 C numbers a step, in two messages forward and
+another, whose derivative is the sum over ranks of the cotangents. A layer so sends 4 C + 1 numbers a step, in three messages forward and
 two backward, none of which can be hidden.
 
     agents.sync_statistics(comm, model)

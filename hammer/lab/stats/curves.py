@@ -7,8 +7,9 @@ def reached(values: np.ndarray, target: float, every: int) -> float:
     """Steps until a curve is at or below ``target`` for the first time, by a straight line between evaluations.
 
     Args:
-        values: (evaluations,), one after each ``every`` steps; for a target from below give both with the other sign.
-        target: of the values; NaN is not at it.
+        values: (evaluations,), one after each ``every`` steps; NaN is not at the target. Of a curve that rises to its target give
+            values and target with the other sign.
+        target: where the curve is to get.
         every: steps from one evaluation to the next.
 
     Returns:

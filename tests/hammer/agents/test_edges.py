@@ -1,5 +1,6 @@
 """What users bring along that is not the usual case: masks, frozen parameters, strange batches, absurd numbers, mismatched set-ups."""
 
+import copy
 import math
 
 import numpy as np
@@ -132,3 +133,37 @@ def test_a_launcher_of_another_mpi_is_noticed(monkeypatch):
     monkeypatch.setattr("hammer.agents.communicator.launched", lambda: 4)
     with pytest.raises(agents.AgentsError, match="4 processes were started, but MPI sees this one alone"):
         agents.world()
+
+
+def test_a_synchronised_model_can_be_copied():
+    model = nn.Sequential(nn.Linear(4, 3, rng=np.random.default_rng(0)), nn.BatchNorm1d(3))
+
+    def outputs(comm):
+        net = copy.deepcopy(model)
+        agents.sync_statistics(comm, net)
+        return net(X).numpy().tobytes(), copy.deepcopy(net)(X).numpy().tobytes()
+
+    for first, again in agents.run(2, outputs):
+        assert first == again
+
+
+def test_leaves_without_elements_are_summed():
+    def updates(comm):
+        p = DiffTensor(np.zeros((0, 3), np.float32), requires_grad=True)
+        optimizer = Optimizer([p], chain(agents.all_reduce(comm, 3), sgd(0.1)))
+        optimizer.step([np.zeros((0, 3), np.float32)])
+        return p.shape
+
+    assert agents.run(3, updates) == [(0, 3)] * 3
+
+
+def test_bytes_from_before_a_recorder_are_not_its_steps():
+    def watched(comm):
+        comm.all_reduce(np.zeros(1000)).wait()
+        recorder = agents.Recorder(comm)
+        for _ in range(2):
+            recorder.all_reduce(np.zeros(10)).wait()
+            recorder.step()
+        return recorder.timeline().bytes_per_step()
+
+    assert agents.run(2, watched)[0] == [80.0, 80.0]
