@@ -57,7 +57,10 @@ def launched(part: str, ranks: int, quick: bool, prefix: Path | None = None) -> 
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         paths.insert(0, str(prefix / "lib" / python / "site-packages"))
         libraries = [str(prefix / "lib"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-        settings |= {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "OPAL_PREFIX": str(prefix)}
+        settings |= {"LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+        # mpi4py takes the library beside its Python first, which may be another one than the mpiexec's
+        kind = launch.implementation(str(prefix / "bin" / "mpiexec"))
+        settings |= {"MPI4PY_MPIABI": kind} if kind == "mpich" else {"OPAL_PREFIX": str(prefix)}
     path = os.pathsep.join(paths)
     try:
         done = subprocess.run(
@@ -135,17 +138,13 @@ def bits_report(options: argparse.Namespace, figures: dict[str, Any], late: Call
         failed = [h for h in found.values() if isinstance(h, str)]
         if failed:
             return ["", f"Left out the bits: {failed[0]}."]
-        rows += [[name, version(prefix), *(found[n][name] for n in sizes)] for name in found[1]]
+        said = {n: (one.pop("ranks"), one.pop("MPI")) for n, one in found.items()}
+        if any(ranks != n for n, (ranks, _) in said.items()):
+            return ["", f"Left out the bits: jobs of {sizes} ranks had {[ranks for ranks, _ in said.values()]}."]
+        rows += [[name, said[2][1], *(found[n][name] for n in sizes)] for name in found[1]]
     names = list(dict.fromkeys(row[0] for row in rows))
     figures["same_bits"] = {name: len({h for row in rows if row[0] == name for h in row[2:]}) == 1 for name in names}
     return lines + common.table(["model", "MPI", *map(str, sizes)], rows)
-
-
-def version(prefix: Path | None) -> str:
-    """Whose an MPI is."""
-    from hammer.agents import launch
-
-    return launch.implementation(launch.mpiexec() if prefix is None else str(prefix / "bin" / "mpiexec"))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -162,8 +162,9 @@ def ddp(comm: Any, x: Any, y: Any) -> Callable[[], None] | None:
 
 
 def bits(comm: Any, quick: bool) -> dict[str, Any]:
-    """What the parameters come to after training, as a hash, for each model."""
+    """What the parameters come to after training, as a hash, for each model; and how many ranks of which MPI that were."""
     import numpy as np
+    from mpi4py import MPI
 
     from autograd import nn, optim
     from autograd.train import ArrayDataset, Loader, Trainer
@@ -203,7 +204,8 @@ def bits(comm: Any, quick: bool) -> dict[str, Any]:
         "CNN": (cnn, images),
         "Transformer": (Transformer, words),
     }
-    out = {}
+    vendor, numbers = MPI.get_vendor()
+    out: dict[str, Any] = {"ranks": comm.size, "MPI": f"{vendor} {'.'.join(map(str, numbers))}"}
     for name, (make, x) in list(models.items())[: 1 if quick else None]:
         net = make(np.random.default_rng(1))
         trainer = Trainer(net, "cross_entropy", optim.adamw(1e-3), agents=agents.Team(comm, 8), clip=1.0)
